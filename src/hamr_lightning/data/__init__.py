@@ -1,0 +1,1 @@
+"""Data sets, one file each, and the way from a sample to a batch."""

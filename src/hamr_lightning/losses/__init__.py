@@ -1,0 +1,1 @@
+"""Loss plugins, one file each."""

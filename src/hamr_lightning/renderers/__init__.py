@@ -1,0 +1,1 @@
+"""Silhouette renderers, one file each."""
