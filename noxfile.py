@@ -1,0 +1,36 @@
+"""The project's tasks, each in a virtual environment of its own with the versions of constraints.txt."""
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+
+CONSTRAINTS = ("-c", "constraints.txt")
+
+
+@nox.session
+def fit(session: nox.Session) -> None:
+    """Train recipes/quickstart.yaml; ends by naming the folder it left and the figures in it."""
+    session.install(*CONSTRAINTS, ".")
+    session.run("hamr-fit", "--recipe", "recipes/quickstart.yaml", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the whole test suite."""
+    session.install(*CONSTRAINTS, "-e", ".[test]")
+    session.run("pytest", *(session.posargs or ["-n", "2"]))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install(*CONSTRAINTS, "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check type annotations."""
+    session.install(*CONSTRAINTS, "-e", ".[test]", "mypy", "types-PyYAML")
+    session.run("mypy")
