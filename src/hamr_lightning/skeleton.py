@@ -25,9 +25,7 @@ JOINT_NAMES: Final = (
     *(f"{finger}_{part}" for finger in FINGERS for part in ("1", "2", "3", "tip")),
 )
 
-PARENTS: Final = tuple(
-    -1 if joint == ROOT else ROOT if joint % 4 == 1 else joint - 1 for joint in range(JOINT_COUNT)
-)
+PARENTS: Final = tuple(-1 if joint == ROOT else ROOT if joint % 4 == 1 else joint - 1 for joint in range(JOINT_COUNT))
 
 BONES: Final = tuple((parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0)
 """The 20 bones as (parent, child)."""

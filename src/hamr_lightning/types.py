@@ -13,33 +13,33 @@
 Letters in shapes: b batch, v vertices (778), p pose numbers, h and w image height and width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+_Record = TypeVar("_Record", bound="_TensorRecord")
+
 
 class _TensorRecord:
     """Moves a dataclass of tensors (and of such dataclasses) between devices as one thing."""
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
+    def to(self: _Record, *args: Any, **kwargs: Any) -> _Record:
         """Return a copy with every tensor passed through :meth:`torch.Tensor.to`."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self: _Record) -> _Record:
         """Return a copy in page-locked memory."""
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def detach(self) -> Self:
+    def detach(self: _Record) -> _Record:
         """Return a copy cut off from the autograd graph."""
         return self._map(lambda tensor: tensor.detach())
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+    def _map(self: _Record, function: Callable[[Tensor], Tensor]) -> _Record:
         def apply(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return function(value)
@@ -156,7 +156,7 @@ class HandBatch(_TensorRecord):
         return present
 
     @classmethod
-    def concatenate(cls, batches: Sequence[HandBatch]) -> HandBatch:
+    def concatenate(cls, batches: "Sequence[HandBatch]") -> "HandBatch":
         """Join batches end to end.
 
         Raises:
