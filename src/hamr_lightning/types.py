@@ -49,7 +49,7 @@ class _TensorRecord:
                 return tuple(apply(item) for item in value)
             return value
 
-        return replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self)})  # type: ignore[type-var]
+        return replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,14 @@ class HandBatch(_TensorRecord):
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.image)
+
+    def validity(self, name: str) -> Bool[Tensor, "b *joints"]:
+        """Return ``<name>_valid`` of a field that is not None: for each sample, of joints for each joint as well."""
+        valid = getattr(self, f"{name}_valid")
+        if valid is not None:
+            return valid
+        field = getattr(self, name)
+        return torch.ones(field.shape[: 2 if name.startswith("joints") else 1], dtype=torch.bool, device=field.device)
 
     def has(self, *names: str) -> Bool[Tensor, "b"]:
         """Tell for each sample whether it has all the named fields; of joints, at least one valid."""

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hamr_lightning.types import HandBatch, HandPrediction
@@ -23,6 +23,9 @@ class Loss(nn.Module, ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     """Fields of :class:`HandBatch` without which a sample has no such loss."""
 
+    needs_silhouette: ClassVar[bool] = False
+    """Whether the prediction must hold a rendered silhouette."""
+
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         if not (math.isfinite(weight) and weight >= 0):
@@ -30,12 +33,21 @@ class Loss(nn.Module, ABC):
         self.weight = float(weight)
 
     def forward(self, prediction: HandPrediction, batch: HandBatch) -> Float[Tensor, "b"]:
-        """Return each sample's loss, neither reduced nor weighted; exactly 0 for a sample that lacks what it needs."""
-        valid = batch.has(*self.requires)
-        zeros = torch.zeros(len(batch), device=valid.device)
+        """Return each sample's loss, neither reduced nor weighted; exactly 0 for a sample that lacks what it needs.
+
+        It is computed without autocast.
+        """
+        # Zeros that hang on the prediction: a batch without any annotation can still be differentiated, and a
+        # gradient, if zero, reaches every parameter, as DistributedDataParallel demands.
+        zeros = 0 * prediction.joints_3d.sum(dim=(1, 2))
         if any(getattr(batch, name) is None for name in self.requires):
             return zeros
-        return torch.where(valid, self.per_sample(prediction, batch), zeros)
+        with torch.autocast(zeros.device.type, enabled=False):
+            return torch.where(self.valid(batch), self.per_sample(prediction, batch), zeros)
+
+    def valid(self, batch: HandBatch) -> Bool[Tensor, "b"]:
+        """Tell which samples have what the loss needs. A plugin that needs more than ``requires`` says so here."""
+        return batch.has(*self.requires)
 
     @abstractmethod
     def per_sample(self, prediction: HandPrediction, batch: HandBatch) -> Float[Tensor, "b"]:
@@ -43,3 +55,8 @@ class Loss(nn.Module, ABC):
 
         Its gradient must be finite for every sample, one without valid annotation included.
         """
+
+
+def mean_over_joints(values: Float[Tensor, "b j"], valid: Bool[Tensor, "b j"]) -> Float[Tensor, "b"]:
+    """Return each sample's mean over its valid joints, 0 where it has none."""
+    return torch.where(valid, values, 0).sum(dim=1) / valid.sum(dim=1).clamp(min=1)

@@ -1,0 +1,207 @@
+"""The LightningModule: composes the steps from image to silhouette, trains, validates and logs."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Final, cast
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Bool, Float
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+from torch import Tensor, nn
+from torch.optim import Optimizer, RMSprop
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from hamr_lightning.backbones import Backbone
+from hamr_lightning.decoders import Decoder
+from hamr_lightning.losses.base import Loss
+from hamr_lightning.metrics import PCKAUC, MeanIoU, MeanJointError
+from hamr_lightning.projection import project
+from hamr_lightning.regressors import IterativeRegressor
+from hamr_lightning.renderers.base import SilhouetteRenderer
+from hamr_lightning.skeleton import ROOT
+from hamr_lightning.types import HandBatch, HandParameters, HandPrediction
+
+PAPER_OPTIMIZER: Final = partial(RMSprop, lr=2e-4)
+
+BATCHES_UNTIL_IDLE: Final = 20
+"""Training batches after which a loss that has found no annotation is called idle."""
+
+
+class HAMRModule(pl.LightningModule):
+    """Hand mesh recovery from a crop around a hand (paper, Figure 2).
+
+    Training logs ``train/loss`` and ``train/<loss>`` of the step; validation logs ``val/loss``, ``val/<loss>``,
+    ``val/auc_3d`` (20 to 50 mm), ``val/joint_error_mm`` and ``val/miou`` of the epoch, the last three only where the
+    data has the annotation. ``<loss>`` is not weighted; ``loss`` is the weighted sum (Eq. 8).
+
+    Args:
+        backbone: Makes heat-maps and features.
+        regressor: Makes parameters of the features and the last stack's heat-maps.
+        decoder: Makes a mesh, or joints alone, of the parameters.
+        renderer: Makes the silhouette of the mesh; None for none.
+        losses: The terms, by the name that they are logged under.
+        optimizer: Makes the optimizer of the parameters; by default the paper's, RMSprop with learning rate 2e-4.
+        scheduler: Makes the learning rate's scheduler of the optimizer. It steps every epoch, a ReduceLROnPlateau on
+            ``val/loss`` after every validation.
+
+    Raises:
+        ValueError: If there is no loss, a loss needs a silhouette and there is no renderer, or there is a renderer and
+            the decoder has no mesh.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        regressor: IterativeRegressor,
+        decoder: Decoder,
+        renderer: SilhouetteRenderer | None,
+        losses: Mapping[str, Loss],
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = PAPER_OPTIMIZER,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_parts(decoder, renderer, losses)
+        self.backbone = backbone
+        self.regressor = regressor
+        self.decoder = decoder
+        self.renderer = renderer
+        self.losses = cast(Mapping[str, Loss], nn.ModuleDict(losses))
+        self._make_optimizer = optimizer
+        self._make_scheduler = scheduler
+        self._auc_3d = PCKAUC()
+        self._joint_error = MeanJointError()
+        self._miou = MeanIoU()
+        self._idle = set(losses)
+        self._batches_watched = 0
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> HandPrediction:
+        """Predict hands from crops.
+
+        Autocast reaches the convolutions alone.
+
+        Args:
+            images: RGB in [0, 1], of right hands.
+        """
+        heatmaps, features = self.backbone(images)
+        estimates = self.regressor(torch.cat([features, heatmaps[:, -1]], dim=1))
+        with torch.autocast(images.device.type, enabled=False):
+            return self._reconstruct(estimates.float(), heatmaps.float())
+
+    def training_step(self, batch: HandBatch, batch_idx: int) -> Float[Tensor, ""]:
+        """Return the total loss of a batch."""
+        if self._idle:
+            self._watch_for_idle_losses(batch)
+        return self._total_loss(self(batch.image), batch, "train")
+
+    def on_train_epoch_end(self) -> None:
+        """Name the losses that have been idle."""
+        self._report_idle_losses()
+
+    def validation_step(self, batch: HandBatch, batch_idx: int) -> None:
+        """Log the losses and metrics of a batch."""
+        prediction = self(batch.image)
+        self._total_loss(prediction, batch, "val")
+        if batch.joints_3d is not None:
+            joints = prediction.joints_3d, batch.joints_3d, batch.validity("joints_3d")
+            self._auc_3d.update(*joints)
+            self._joint_error.update(*joints)
+            self.log("val/auc_3d", self._auc_3d, batch_size=len(batch))
+            self.log("val/joint_error_mm", self._joint_error, batch_size=len(batch), prog_bar=True)
+        if batch.mask is not None and prediction.silhouette is not None:
+            self._miou.update(prediction.silhouette, batch.mask, batch.validity("mask"))
+            self.log("val/miou", self._miou, batch_size=len(batch))
+
+    def predict_step(self, batch: HandBatch, batch_idx: int) -> HandPrediction:
+        """Return the prediction for a batch."""
+        return self(batch.image)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and, if there is one, the scheduler's configuration."""
+        optimizer = self._make_optimizer(self.parameters())
+        if self._make_scheduler is None:
+            return optimizer
+        scheduler = self._make_scheduler(optimizer)
+        configuration: dict[str, Any] = {"scheduler": scheduler, "interval": "epoch"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            configuration |= {"monitor": "val/loss", "frequency": self.trainer.check_val_every_n_epoch or 1}
+        return {"optimizer": optimizer, "lr_scheduler": configuration}
+
+    def _reconstruct(
+        self,
+        estimates: Float[Tensor, "b iterations n"],
+        heatmaps: Float[Tensor, "b stacks maps hm_h hm_w"],
+    ) -> HandPrediction:
+        iterations = tuple(self._split(estimate) for estimate in estimates.unbind(dim=1))
+        last = iterations[-1]
+        mesh = self.decoder(last.global_orient, last.hand_pose, last.betas)
+        root = mesh.joints[:, [ROOT]]
+        vertices, joints = mesh.vertices - root, mesh.joints - root
+        points = torch.cat([project(vertices, last.camera), vertices[..., 2:]], dim=-1)
+        return HandPrediction(
+            vertices=vertices,
+            joints_3d=joints,
+            joints_2d=project(joints, last.camera),
+            points=points,
+            parameters=last,
+            iterations=iterations,
+            heatmaps=heatmaps,
+            silhouette=None if self.renderer is None else self.renderer(points),
+        )
+
+    def _split(self, estimate: Float[Tensor, "b n"]) -> HandParameters:
+        decoder = self.decoder
+        sizes = [3, decoder.orient_size, decoder.pose_size, decoder.shape_size]
+        if estimate.shape[1] != sum(sizes):
+            raise ValueError(
+                f"HAMRModule: the regressor's parameter_count is {estimate.shape[1]}, but a camera and this decoder "
+                f"take {' + '.join(map(str, sizes))} = {sum(sizes)} numbers"
+            )
+        return HandParameters(*estimate.split(sizes, dim=1))
+
+    def _total_loss(self, prediction: HandPrediction, batch: HandBatch, stage: str) -> Float[Tensor, ""]:
+        total = torch.zeros((), device=self.device)
+        for name, loss in self.losses.items():
+            value = mean_over_valid(loss(prediction, batch), loss.valid(batch))
+            total = total + loss.weight * value
+            self._log_loss(f"{stage}/{name}", value, len(batch))
+        self._log_loss(f"{stage}/loss", total, len(batch))
+        return total
+
+    def _log_loss(self, name: str, value: Float[Tensor, ""], batch_size: int) -> None:
+        training = name.startswith("train/")
+        # A training step's figures are the first rank's own: gathering them would cost every step a synchronisation.
+        self.log(name, value.detach(), batch_size=batch_size, prog_bar=name.endswith("/loss"), sync_dist=not training)
+
+    def _watch_for_idle_losses(self, batch: HandBatch) -> None:
+        self._idle -= {name for name in self._idle if self.losses[name].valid(batch).any()}
+        self._batches_watched += 1
+        if self._batches_watched == BATCHES_UNTIL_IDLE:
+            self._report_idle_losses()
+
+    def _report_idle_losses(self) -> None:
+        for name in sorted(self._idle):
+            rank_zero_warn(
+                f"loss {name!r} is idle: no sample so far has {' and '.join(self.losses[name].requires)}, "
+                "so it is exactly 0. Train on data that has it, or remove the loss."
+            )
+        self._idle = set()
+
+
+def mean_over_valid(values: Float[Tensor, "b"], valid: Bool[Tensor, "b"]) -> Float[Tensor, ""]:
+    """Return the mean over the valid samples; 0 where there is none, as the values of the others are 0 already."""
+    return values.sum() / valid.sum().clamp(min=1)
+
+
+def _check_parts(decoder: Decoder, renderer: SilhouetteRenderer | None, losses: Mapping[str, Loss]) -> None:
+    if not losses:
+        raise ValueError("HAMRModule: losses must hold at least one loss, got none")
+    if renderer is None:
+        needy = [name for name, loss in losses.items() if loss.needs_silhouette]
+        if needy:
+            raise ValueError(
+                f"HAMRModule: losses {', '.join(needy)} need a silhouette, but renderer is None; "
+                "give a renderer or remove them"
+            )
+    elif decoder.faces is None:
+        raise ValueError("HAMRModule: the decoder has no mesh to render; set renderer to None")
