@@ -1,0 +1,156 @@
+"""From a sample to a batch of one: crop around the hand, augment, mirror left hands, make 3D relative to the root."""
+
+import math
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped, UInt8
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from hamr_lightning.data.augmentation import Augmentation
+from hamr_lightning.data.base import HandSample
+from hamr_lightning.skeleton import JOINT_COUNT, ROOT
+from hamr_lightning.types import HandBatch
+
+_MANO_VERTEX_COUNT = 778
+_MIRROR_ROTATION = np.array([1.0, -1.0, -1.0])
+
+
+@dataclass(frozen=True)
+class HandCrop:
+    """Cuts a square around the hand and turns everything annotated with it.
+
+    The image is first turned by the drawn rotation, then the box of the valid 2D joints is taken, so that a hand fills
+    a turned crop as it fills a plain one. Cutting, turning, scaling and mirroring are one affine map with bilinear
+    sampling; where it shrinks the image, it samples on a grid some whole number of times finer, of which it takes
+    means. Beyond the source image the crop is black.
+
+    Raises:
+        ValueError: If ``size`` or ``margin`` is out of bounds.
+    """
+
+    size: int = 256
+    """Side of the crop in pixels, at least 8."""
+    margin: float = 1.7
+    """Side of the crop as a multiple of the joints' longer extent, at least 1."""
+    augmentation: Augmentation = field(default_factory=Augmentation.none)
+
+    def __post_init__(self) -> None:
+        if self.size < 8:
+            raise ValueError(f"image_size must be at least 8 pixels, got {self.size}")
+        if not (math.isfinite(self.margin) and self.margin >= 1):
+            raise ValueError(f"margin must be at least 1, the joints' own extent, got {self.margin}")
+
+    def __call__(self, sample: HandSample, generator: np.random.Generator) -> HandBatch:
+        """Crop a sample to a batch of one that has every field; what is not annotated is zero and not valid.
+
+        Raises:
+            ValueError: If the valid 2D joints give no box to crop.
+        """
+        scale, rotation = self.augmentation.draw_geometry(generator)
+        turn = _rotation_matrix(rotation)
+        crop_to_image = _crop_to_image(sample, turn[:2, :2], self.margin / scale)
+        mirror = np.diag([-1.0 if sample.is_left else 1.0, 1.0, 1.0])
+        to_image = crop_to_image @ mirror
+        image = _warp(sample.image, to_image, self.size)
+        image = self.augmentation.recolour(image, generator)
+        return HandBatch(
+            image=_tensor(image.transpose(2, 0, 1)),
+            **_planar_annotation(sample, to_image, self.size),
+            **_spatial_annotation(sample, mirror @ turn),
+            **_hand_model_annotation(sample, turn),
+            mirrored=torch.tensor([sample.is_left]),
+            crop_to_image=_tensor(crop_to_image[:2]),
+            sources=(sample.source,),
+        )
+
+
+def _crop_to_image(sample: HandSample, turn: Float[np.ndarray, "2 2"], margin: float) -> Float[np.ndarray, "3 3"]:
+    valid = sample.joints_2d_valid
+    joints = sample.joints_2d_px if valid is None else sample.joints_2d_px[valid]
+    turned = joints.astype(np.float64) @ turn.T
+    extent = np.ptp(turned, axis=0).max() if len(turned) else 0.0
+    if not (math.isfinite(extent) and extent >= 1):
+        raise ValueError(
+            f"{sample.source}: no hand to crop, its {len(joints)} valid 2D joints span {extent:.3g} pixels where at "
+            "least 1 is needed; mend or leave out the sample"
+        )
+    half_side = margin * extent / 2
+    centre = (turned.min(axis=0) + turned.max(axis=0)) / 2
+    matrix = np.eye(3)
+    matrix[:2, :2] = half_side * turn.T
+    matrix[:2, 2] = turn.T @ centre
+    return matrix
+
+
+def _warp(
+    image: Shaped[np.ndarray, "h w *c"], crop_to_image: Float[np.ndarray, "3 3"], size: int
+) -> UInt8[np.ndarray, "s s *c"]:
+    shrink = 2 * math.sqrt(abs(np.linalg.det(crop_to_image[:2, :2]))) / size
+    finer = size * max(1, round(shrink))
+    index_to_crop = np.array([[2 / finer, 0, 1 / finer - 1], [0, 2 / finer, 1 / finer - 1], [0, 0, 1]])
+    index_to_index = crop_to_image @ index_to_crop
+    index_to_index[:2, 2] -= 0.5
+    warped = cv2.warpAffine(image, index_to_index[:2], (finer, finer), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    return warped if finer == size else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _planar_annotation(sample: HandSample, to_image: Float[np.ndarray, "3 3"], size: int) -> dict[str, Tensor]:
+    to_crop = np.linalg.inv(to_image)
+    joints = sample.joints_2d_px @ to_crop[:2, :2].T + to_crop[:2, 2]
+    mask = np.zeros((size, size)) if sample.mask is None else _warp(sample.mask, to_image, size) / 255
+    return {
+        "joints_2d": _tensor(joints),
+        "joints_2d_valid": _joints_valid(sample.joints_2d_valid),
+        "mask": _tensor(mask),
+        "mask_valid": torch.tensor([sample.mask is not None]),
+    }
+
+
+def _spatial_annotation(sample: HandSample, turn: Float[np.ndarray, "3 3"]) -> dict[str, Tensor]:
+    valid = _joints_valid(sample.joints_3d_valid)
+    rooted = sample.joints_3d is not None and bool(valid[0, ROOT])
+    joints, vertices = np.zeros((JOINT_COUNT, 3)), np.zeros((_MANO_VERTEX_COUNT, 3))
+    if sample.joints_3d is not None and rooted:
+        joints = (sample.joints_3d - sample.joints_3d[ROOT]) @ turn.T
+        if sample.vertices is not None:
+            vertices = (sample.vertices - sample.joints_3d[ROOT]) @ turn.T
+    return {
+        "joints_3d": _tensor(joints),
+        "joints_3d_valid": valid & rooted,
+        "vertices": _tensor(vertices),
+        "vertices_valid": torch.tensor([rooted and sample.vertices is not None]),
+    }
+
+
+def _hand_model_annotation(sample: HandSample, turn: Float[np.ndarray, "3 3"]) -> dict[str, Tensor]:
+    orient, pose, betas = sample.global_orient, sample.hand_pose, sample.betas
+    if orient is not None:
+        orient = (Rotation.from_matrix(turn) * Rotation.from_rotvec(orient)).as_rotvec()
+    if sample.is_left:
+        orient = None if orient is None else orient * _MIRROR_ROTATION
+        pose = None if pose is None else (pose.reshape(15, 3) * _MIRROR_ROTATION).reshape(45)
+    return {
+        "global_orient": _tensor(np.zeros(3) if orient is None else orient),
+        "global_orient_valid": torch.tensor([orient is not None]),
+        "hand_pose": _tensor(np.zeros(45) if pose is None else pose),
+        "hand_pose_valid": torch.tensor([pose is not None]),
+        "betas": _tensor(np.zeros(10) if betas is None else betas),
+        "betas_valid": torch.tensor([betas is not None]),
+    }
+
+
+def _rotation_matrix(angle: float) -> Float[np.ndarray, "3 3"]:
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _joints_valid(valid: Bool[np.ndarray, "21"] | None) -> Bool[Tensor, "1 21"]:
+    return torch.ones(1, JOINT_COUNT, dtype=torch.bool) if valid is None else torch.from_numpy(valid)[None]
+
+
+def _tensor(array: Shaped[np.ndarray, "..."]) -> Float[Tensor, "1 ..."]:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
