@@ -34,8 +34,9 @@ class HandCrop:
 
     size: int = 256
     """Side of the crop in pixels, at least 8."""
-    margin: float = 1.7
-    """Side of the crop as a multiple of the joints' longer extent, at least 1."""
+    margin: float = 1.6
+    """Side of the crop as a multiple of the joints' longer extent, at least 1. With 1.6 the whole surface is inside for
+    99.6 % of randomly posed, shaped and viewed hands; a scale of 1.2 cuts something, mostly the wrist, of 14 %."""
     augmentation: Augmentation = field(default_factory=Augmentation.none)
 
     def __post_init__(self) -> None:
