@@ -4,12 +4,13 @@ import hashlib
 import io
 import operator
 import pickle
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -53,9 +54,6 @@ class HandModel:
         pose_components: Rows are the principal components of the 15 finger joints' axis-angle numbers.
         pose_mean: Their mean.
         fingertips: The vertices that serve as finger tips, thumb to pinky.
-
-    Raises:
-        HandModelError: If an array has another shape, a number that is not finite, or an index without a vertex.
     """
 
     name: str
@@ -69,16 +67,6 @@ class HandModel:
     pose_components: Float[np.ndarray, "45 45"]
     pose_mean: Float[np.ndarray, "45"]
     fingertips: Int[np.ndarray, "5"]
-
-    def __post_init__(self) -> None:
-        for field, (key, shape) in (*_LAYOUT.items(), ("fingertips", ("fingertips", (5,)))):
-            array = getattr(self, field)
-            if array.shape != shape:
-                raise HandModelError(f"{key}: expected shape {shape}, found {array.shape}")
-            if not np.isfinite(array).all():
-                raise HandModelError(f"{key}: {np.sum(~np.isfinite(array))} of {array.size} numbers are not finite")
-            if field in ("faces", "fingertips") and not ((array >= 0) & (array < 778)).all():
-                raise HandModelError(f"{key}: expected vertices 0 to 777, found {array.min()} to {array.max()}")
 
     @property
     def parents(self) -> Int[np.ndarray, "16"]:
@@ -100,7 +88,7 @@ class HandModel:
         *,
         fingertips: str | Sequence[int] = "hamr",
         correct_left_shapes: bool = True,
-    ) -> Self:
+    ) -> "HandModel":
         """Load the open hand, or a MANO file.
 
         A pickle is read without chumpy and without running any code that is in it. Whether it is a left hand is told
@@ -121,8 +109,9 @@ class HandModel:
         path = Path(str(files("hamr_lightning") / "assets" / "open_hand.npz")) if source == "open" else Path(source)
         try:
             data = _read(path.expanduser())
-            arrays = {field: _array(data, key) for field, (key, _) in _LAYOUT.items()}
-            _check_parents(_array(data, "kintree_table"))
+            arrays = {field: _array(data, key, shape) for field, (key, shape) in _LAYOUT.items()}
+            _check_vertices("f", arrays["faces"])
+            _check_parents(_array(data, "kintree_table", (2, 16)))
             side = _side(data, arrays)
             if side == "left" and "side" not in data and correct_left_shapes:
                 arrays["shape_directions"] = arrays["shape_directions"] * np.array([[-1.0], [1.0], [1.0]])
@@ -159,7 +148,11 @@ class HandModel:
 
 def _fingertip_vertices(fingertips: str | Sequence[int]) -> np.ndarray:
     if not isinstance(fingertips, str):
-        return np.array([operator.index(vertex) for vertex in fingertips])
+        tips = np.array([operator.index(vertex) for vertex in fingertips])
+        if tips.shape != (5,):
+            raise HandModelError(f"fingertips: expected 5 vertices, thumb to pinky, got {len(tips)}")
+        _check_vertices("fingertips", tips)
+        return tips
     if fingertips not in FINGERTIP_VERTICES:
         raise HandModelError(
             f"fingertips: no convention is named {fingertips!r}; {nearest(fingertips, list(FINGERTIP_VERTICES))}"
@@ -191,22 +184,31 @@ def _read(path: Path) -> Mapping[str, Any]:
     return data
 
 
-def _array(data: Mapping[str, Any], key: str) -> np.ndarray:
+def _array(data: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> np.ndarray:
     if key not in data:
         raise HandModelError(f"the key {key!r} is missing; found {', '.join(map(str, data))}")
     try:
         array = _dense(data[key])
     except Exception as error:
         raise HandModelError(f"{key}: cannot be read ({type(error).__name__}: {error})") from error
-    whole = key in ("f", "kintree_table")
-    if array.dtype.kind not in ("iu" if whole else "fiu"):
-        raise HandModelError(f"{key}: expected {'whole ' if whole else ''}numbers, found dtype {array.dtype}")
-    return array.astype(np.int64 if whole else np.float64)
+    kinds, dtype = ("iu", np.int64) if key in ("f", "kintree_table") else ("fiu", np.float64)
+    if array.dtype.kind not in kinds:
+        raise HandModelError(f"{key}: expected {np.dtype(dtype).name}, found {array.dtype}")
+    if array.shape != shape:
+        raise HandModelError(f"{key}: expected shape {shape}, found {array.shape}")
+    if not np.isfinite(array).all():
+        raise HandModelError(f"{key}: {np.sum(~np.isfinite(array))} of {array.size} numbers are not finite")
+    return array.astype(dtype)
+
+
+def _check_vertices(key: str, vertices: np.ndarray) -> None:
+    if vertices.min() < 0 or vertices.max() > 777:
+        raise HandModelError(f"{key}: expected vertices 0 to 777, found {vertices.min()} to {vertices.max()}")
 
 
 def _check_parents(kintree_table: np.ndarray) -> None:
-    if kintree_table.shape != (2, 16) or tuple(kintree_table[0, 1:]) != MANO_PARENTS[1:]:
-        raise HandModelError(f"kintree_table: expected the parents {MANO_PARENTS}, found {kintree_table.tolist()}")
+    if tuple(kintree_table[0, 1:]) != MANO_PARENTS[1:]:
+        raise HandModelError(f"kintree_table: expected the parents {MANO_PARENTS}, found {kintree_table[0].tolist()}")
 
 
 def _side(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Literal["right", "left"]:
@@ -217,13 +219,23 @@ def _side(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Literal[
 
 
 class _StandIn(ABC):
-    """Takes an object's place in a pickle. It keeps the object's state, and can give the array, nothing else."""
+    """Takes an object's place in a pickle. It keeps the object's state, and can give the array, nothing else.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    NumPy's and SciPy's own objects are kept out too: a hostile state can make them read and write foreign memory.
+    """
+
+    def __setstate__(self, state: Any) -> None:
         self.state = state
 
     @abstractmethod
     def dense(self) -> np.ndarray: ...
+
+
+class _Array(_StandIn):
+    def dense(self) -> np.ndarray:
+        _, shape, dtype, is_fortran, content = self.state
+        buffer = content.encode("latin1") if isinstance(content, str) else content
+        return np.frombuffer(buffer, dtype.numpy()).reshape(shape, order="F" if is_fortran else "C")
 
 
 class _Ch(_StandIn):
@@ -233,72 +245,94 @@ class _Ch(_StandIn):
 
 class _Select(_StandIn):
     def dense(self) -> np.ndarray:
-        return _dense(self.state["a"]).ravel()[self.state["idxs"]].reshape(self.state["preferred_shape"])
+        kept = _dense(self.state["idxs"])
+        return _dense(self.state["a"]).ravel()[kept].reshape(self.state["preferred_shape"])
 
 
-class _CSC(_StandIn):
+class _CompressedColumns(_StandIn):
     def dense(self) -> np.ndarray:
-        return _dense_from_sparse(csc_matrix, self.state)
+        return _dense_from_compressed(csc_matrix, self.state)
 
 
-class _CSR(_StandIn):
+class _CompressedRows(_StandIn):
     def dense(self) -> np.ndarray:
-        return _dense_from_sparse(csr_matrix, self.state)
+        return _dense_from_compressed(csr_matrix, self.state)
 
 
-def _dense_from_sparse(kind: Callable[..., Any], state: dict[str, Any]) -> np.ndarray:
-    matrix = kind((state["data"], state["indices"], state["indptr"]), shape=state["_shape"])
-    # SciPy's loops trust the indices: without this check a hostile file could write outside the matrix.
+class _DType:
+    def __init__(self, code: str, align: bool, copy: bool) -> None:
+        self.code = code
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+    def numpy(self) -> np.dtype:
+        if not re.fullmatch("[fiu][1248]", self.code):
+            raise TypeError(f"expected an array of numbers, found dtype {self.code}")
+        return np.dtype(self.code).newbyteorder(self.order)
+
+
+def _dense(value: Any) -> np.ndarray:
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, _StandIn):
+        return value.dense()
+    raise TypeError(f"expected an array, found {type(value).__name__}")
+
+
+def _dense_from_compressed(kind: Callable[..., Any], state: dict[str, Any]) -> np.ndarray:
+    matrix = kind(tuple(_dense(state[key]) for key in ("data", "indices", "indptr")), shape=state["_shape"])
+    # SciPy's loops trust the indices: without this check they would write outside the matrix.
     matrix.check_format(full_check=True)
     return matrix.toarray()
 
 
-def _dense(value: Any) -> np.ndarray:
-    return value.dense() if isinstance(value, _StandIn) else np.asarray(value)
+def _empty_array(kind: Any, shape: Any, code: Any) -> _Array:
+    return _Array()
 
 
-def _reconstruct_stand_in(kind: type[_StandIn], base: type, state: None) -> _StandIn:
-    if not issubclass(kind, _StandIn):
-        raise HandModelError(f"refused: the pickle would make a {kind.__name__} in a way that no MANO file does")
-    return kind.__new__(kind)
+def _array_from_buffer(content: bytes | bytearray, dtype: _DType, shape: tuple[int, ...], order: str) -> _Array:
+    array = _Array()
+    array.state = (1, shape, dtype, order == "F", content)
+    return array
 
 
-def _array_from_buffer(buffer: Any, dtype: np.dtype, shape: tuple[int, ...], order: Literal["C", "F"]) -> np.ndarray:
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+def _empty_stand_in(kind: type[_StandIn], base: type, state: None) -> _StandIn:
+    return kind()
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_SAFE_GLOBALS: Final[dict[tuple[str, str], Any]] = {
+_STAND_INS: Final[dict[tuple[str, str], Any]] = {
     ("chumpy.ch", "Ch"): _Ch,
     ("chumpy.reordering", "Select"): _Select,
-    ("scipy.sparse.csc", "csc_matrix"): _CSC,
-    ("scipy.sparse._csc", "csc_matrix"): _CSC,
-    ("scipy.sparse._csc", "csc_array"): _CSC,
-    ("scipy.sparse.csr", "csr_matrix"): _CSR,
-    ("scipy.sparse._csr", "csr_matrix"): _CSR,
-    ("scipy.sparse._csr", "csr_array"): _CSR,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+    ("scipy.sparse.csc", "csc_matrix"): _CompressedColumns,
+    ("scipy.sparse._csc", "csc_matrix"): _CompressedColumns,
+    ("scipy.sparse._csc", "csc_array"): _CompressedColumns,
+    ("scipy.sparse.csr", "csr_matrix"): _CompressedRows,
+    ("scipy.sparse._csr", "csr_matrix"): _CompressedRows,
+    ("scipy.sparse._csr", "csr_array"): _CompressedRows,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _DType,
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
     ("numpy.core.numeric", "_frombuffer"): _array_from_buffer,
     ("numpy._core.numeric", "_frombuffer"): _array_from_buffer,
     ("__builtin__", "set"): set,
     ("__builtin__", "object"): object,
-    ("copy_reg", "_reconstructor"): _reconstruct_stand_in,
+    ("copy_reg", "_reconstructor"): _empty_stand_in,
     ("_codecs", "encode"): _latin1_bytes,
 }
-"""What a MANO file may name: the official files' seven globals, and how other versions of Python and its packages write
-the same objects. None of them runs code from the file."""
+"""All that a pickle may name: what is in the official files (seven names), and how other versions of Python, NumPy and
+SciPy write the same."""
 
 
 class _MANOUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _SAFE_GLOBALS[module, name]
+            return _STAND_INS[module, name]
         except KeyError:
             raise HandModelError(
                 f"refused: the pickle asks for {module}.{name}, which no MANO file contains; it may be harmful"
