@@ -30,12 +30,12 @@ def constant_baseline(training: Iterable[HandBatch], validation: Iterable[HandBa
     auc_3d, joint_error, miou = PCKAUC(), MeanJointError(), MeanIoU()
     figures: dict[str, Metric] = {}
     for batch in validation:
-        if joints is not None and batch.joints_3d is not None:
+        if joints is not None and batch.joints_3d is not None and batch.has("joints_3d").any():
             arguments = joints.expand_as(batch.joints_3d), batch.joints_3d, batch.validity("joints_3d")
             figures |= {"auc_3d": auc_3d, "joint_error_mm": joint_error}
             auc_3d.update(*arguments)
             joint_error.update(*arguments)
-        if silhouette is not None and batch.mask is not None:
+        if silhouette is not None and batch.mask is not None and batch.has("mask").any():
             figures["miou"] = miou
             miou.update(silhouette.expand(len(batch), -1, -1), batch.mask, batch.validity("mask"))
     return {name: metric.compute().item() for name, metric in figures.items()}
@@ -46,10 +46,10 @@ def _best_constant(
 ) -> tuple[Float[Tensor, "21 3"] | None, Float[Tensor, "{size} {size}"] | None]:
     joints, joints_valid, masks = [], [], []
     for batch in batches:
-        if batch.joints_3d is not None:
+        if batch.joints_3d is not None and batch.has("joints_3d").any():
             joints.append(batch.joints_3d)
             joints_valid.append(batch.validity("joints_3d"))
-        if batch.mask is not None:
+        if batch.mask is not None and batch.has("mask").any():
             masks.append(average_to(batch.mask[batch.validity("mask")], size))
     return (
         _geometric_median(torch.cat(joints), torch.cat(joints_valid)) if joints else None,

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer, RMSprop
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import Metric
 
 from hamr_lightning.backbones import Backbone
 from hamr_lightning.decoders import Decoder
@@ -69,9 +70,8 @@ class HAMRModule(pl.LightningModule):
         self.losses = cast(Mapping[str, Loss], nn.ModuleDict(losses))
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
-        self._auc_3d = PCKAUC()
-        self._joint_error = MeanJointError()
-        self._miou = MeanIoU()
+        metrics = {"auc_3d": PCKAUC(), "joint_error_mm": MeanJointError(), "miou": MeanIoU()}
+        self._metrics = cast(Mapping[str, Metric], nn.ModuleDict(metrics))
         self._idle = set(losses)
         self._batches_watched = 0
 
@@ -98,19 +98,27 @@ class HAMRModule(pl.LightningModule):
         """Name the losses that have been idle."""
         self._report_idle_losses()
 
+    def on_validation_epoch_start(self) -> None:
+        """Start the metrics anew."""
+        for metric in self._metrics.values():
+            metric.reset()
+
     def validation_step(self, batch: HandBatch, batch_idx: int) -> None:
-        """Log the losses and metrics of a batch."""
+        """Log the losses of a batch and take it into the metrics."""
         prediction = self(batch.image)
         self._total_loss(prediction, batch, "val")
         if batch.joints_3d is not None:
-            joints = prediction.joints_3d, batch.joints_3d, batch.validity("joints_3d")
-            self._auc_3d.update(*joints)
-            self._joint_error.update(*joints)
-            self.log("val/auc_3d", self._auc_3d, batch_size=len(batch))
-            self.log("val/joint_error_mm", self._joint_error, batch_size=len(batch), prog_bar=True)
+            for name in ("auc_3d", "joint_error_mm"):
+                self._metrics[name].update(prediction.joints_3d, batch.joints_3d, batch.validity("joints_3d"))
         if batch.mask is not None and prediction.silhouette is not None:
-            self._miou.update(prediction.silhouette, batch.mask, batch.validity("mask"))
-            self.log("val/miou", self._miou, batch_size=len(batch))
+            self._metrics["miou"].update(prediction.silhouette, batch.mask, batch.validity("mask"))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics for which there was annotation."""
+        for name, metric in self._metrics.items():
+            value = metric.compute() if metric.update_called else torch.tensor(torch.nan)
+            if not value.isnan():
+                self.log(f"val/{name}", value, prog_bar=True, sync_dist=True)
 
     def predict_step(self, batch: HandBatch, batch_idx: int) -> HandPrediction:
         """Return the prediction for a batch."""

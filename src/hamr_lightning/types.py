@@ -49,7 +49,7 @@ class _TensorRecord:
                 return tuple(apply(item) for item in value)
             return value
 
-        return replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type]
+        return replace(self, **{f.name: apply(getattr(self, f.name)) for f in fields(self)})  # type: ignore[arg-type, type-var]
 
 
 @dataclass(frozen=True)
