@@ -35,5 +35,5 @@ def rotation_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*ba
     return torch.stack(entries, -1).unflatten(-1, (3, 3))
 
 
-def _series(x: Tensor, first: float, second: float, third: float) -> Tensor:
+def _series(x: Tensor, first: int, second: int, third: int) -> Tensor:
     return 1 - x / first * (1 - x * (first / second) * (1 - x * (second / third)))
