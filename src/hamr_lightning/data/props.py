@@ -1,0 +1,205 @@
+"""Bodies that are rendered beside the hand: the forearm, bare or sleeved, and things that hide a part of the hand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from hamr_lightning.data.skin import mottling
+from hamr_lightning.data.textures import TextureBank, noise, per_texel
+
+ARM_STATIONS: Final = np.array([0, 1, 2, 3.5, 5, 7, 9, 12, 15, 18, 21, 24, 27, 30, 36, 46, 60, 80]) / 100
+"""Where the rings of a tube along the arm lie, metres from the wrist."""
+
+_PATH: Final = np.linspace(0, 1, 51)
+
+
+@dataclass(frozen=True)
+class Body:
+    """A mesh, its triangles counter-clockwise from outside."""
+
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    texture_rows: tuple[int, ...]
+    """Where in the bank the textures begin that it may have."""
+
+
+def boundary_loop(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "n"]:
+    """Return the vertices around a mesh's one opening, counter-clockwise as one looks into it.
+
+    Raises:
+        ValueError: If the mesh has no opening, or several.
+    """
+    edges = {(int(a), int(b)) for face in faces for a, b in zip(face, np.roll(face, -1), strict=True)}
+    following = {b: a for a, b in edges if (b, a) not in edges}
+    if not following:
+        raise ValueError("the hand model's mesh is closed; a forearm needs an opening at the wrist")
+    loop = [min(following)]
+    while (vertex := following[loop[-1]]) != loop[0]:
+        loop.append(vertex)
+    if len(loop) != len(following):
+        raise ValueError("the hand model's mesh has other openings than the wrist's; close them")
+    return np.array(loop)
+
+
+def loop_axis(loop: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3"]:
+    """Return the unit normal of the points around an opening, pointing out of it."""
+    centred = loop - loop.mean(axis=0)
+    return _unit(np.cross(centred, np.roll(centred, -1, axis=0)).sum(axis=0))
+
+
+def bend_arm(
+    loop: Float[np.ndarray, "n 3"],
+    forearm: Float[np.ndarray, "3"],
+    upper_arm: Float[np.ndarray, "3"],
+    stations: Float[np.ndarray, "r"],
+    girths: Float[np.ndarray, "r"],
+) -> Float[np.ndarray, "r*n 3"]:
+    """Return rings of vertices along an arm that starts at the wrist's opening and turns twice.
+
+    Args:
+        loop: The vertices around the opening.
+        forearm: Unit direction that the arm takes within 4 cm of the wrist.
+        upper_arm: Unit direction that it takes from 20 to 30 cm on.
+        stations: Where the rings lie, metres along the arm.
+        girths: How wide they are, as multiples of the wrist.
+    """
+    axis, centre = loop_axis(loop), loop.mean(axis=0)
+    offsets = loop - centre
+    heights = offsets @ axis
+    steps = np.diff(_PATH, prepend=0)[:, None] * _directions(axis, forearm, upper_arm, _PATH)[1]
+    path = centre + np.cumsum(steps, axis=0)
+    centres = np.stack([np.interp(stations, _PATH, path[:, i]) for i in range(3)], axis=1)
+    turned, ahead = _directions(axis, forearm, upper_arm, stations)
+    frames = _turn(turned, ahead) @ _turn(np.broadcast_to(axis, turned.shape), turned)
+    flatness = _ramp(stations, 0, 0.02)
+    flattened = offsets - flatness[:, None, None] * heights[:, None] * axis
+    rings = centres[:, None] + girths[:, None, None] * np.einsum("rij,rnj->rni", frames, flattened)
+    return rings.reshape(-1, 3)
+
+
+def arm_girths(stations: Float[np.ndarray, "r"]) -> Float[np.ndarray, "r"]:
+    """Return how wide a bare arm is at stations along it, as a multiple of the wrist."""
+    return np.interp(stations, [0, 0.02, 0.2, 0.26], [1, 0.97, 1.4, 1.35])
+
+
+def arm_body(circumference: int, bank: TextureBank, rng: np.random.Generator) -> Body:
+    """Return a straight bare arm, its rings in order; :func:`bend_arm` gives it other vertices."""
+    vertices, faces = _tube(circumference)
+    return Body(vertices, faces, (bank.add(mottling(per_texel(vertices, faces), rng)),))
+
+
+def sleeve_body(circumference: int, bank: TextureBank, rng: np.random.Generator) -> Body:
+    """Return a straight sleeve, its rings in order; :func:`bend_arm` gives it other vertices."""
+    vertices, faces = _tube(circumference)
+    return Body(vertices, faces, _patterns(per_texel(vertices, faces), bank, rng))
+
+
+def solid_bodies(bank: TextureBank, rng: np.random.Generator) -> tuple[Body, ...]:
+    """Return a box, a cylinder and a ball, each within 1 of the origin along every axis."""
+    across, around, polar = np.linspace(-1, 1, 4), np.linspace(0, 2 * np.pi, 21), np.linspace(0, np.pi, 11)
+    square = np.stack([*np.meshgrid(across, across), np.ones((4, 4))], axis=-1)
+    wall = _revolve(np.ones(4), across, around)
+    lid = _revolve(np.linspace(1, 0, 3), np.ones(3), around)
+    upside_down = [1, -1, -1]
+    box = [np.roll(side, turn, axis=-1) for turn in range(3) for side in (square, square * upside_down)]
+    ball = _revolve(np.sin(polar), -np.cos(polar), around)
+    return tuple(_solid(patches, bank, rng) for patches in (box, [wall, lid, lid * upside_down], [ball]))
+
+
+def _solid(patches: list[Float[np.ndarray, "_ _ 3"]], bank: TextureBank, rng: np.random.Generator) -> Body:
+    """Join grids of vertices, each with its own normals so that edges between them stay sharp."""
+    first = np.cumsum([0, *(patch.shape[0] * patch.shape[1] for patch in patches)])
+    vertices = np.concatenate([patch.reshape(-1, 3) for patch in patches])
+    faces = np.concatenate([start + _grid_faces(patch) for start, patch in zip(first[:-1], patches, strict=True)])
+    return Body(vertices, faces, _patterns(0.04 * per_texel(vertices, faces), bank, rng))
+
+
+def _tube(circumference: int) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
+    around = np.linspace(0, 2 * np.pi, circumference + 1)
+    grid = _revolve(np.full(len(ARM_STATIONS), 0.03), ARM_STATIONS, around)
+    row, column = np.divmod(_grid_faces(grid), circumference + 1)
+    return grid[:, :-1].reshape(-1, 3), row * circumference + column
+
+
+def _revolve(
+    radii: Float[np.ndarray, "r"], heights: Float[np.ndarray, "r"], around: Float[np.ndarray, "c"]
+) -> Float[np.ndarray, "r c 3"]:
+    circle = np.stack([np.cos(around), np.sin(around), np.ones_like(around)], axis=-1)
+    return circle * np.stack([radii, radii, heights], axis=-1)[:, None]
+
+
+def _grid_faces(grid: Float[np.ndarray, "r c 3"]) -> Int[np.ndarray, "f 3"]:
+    """Triangles of a grid, row after row, counter-clockwise where rows go up and columns to the right.
+
+    Where the grid closes on itself the first column stands for the last.
+    """
+    rows, columns = grid.shape[:2]
+    column = np.arange(columns)
+    if np.allclose(grid[:, 0], grid[:, -1]):
+        column[-1] = 0
+    index = np.arange(rows)[:, None] * columns + column
+    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
+    return np.stack([a, b, c, b, d, c], axis=-1).reshape(-1, 3)
+
+
+def _patterns(points: Float[np.ndarray, "n 3"], bank: TextureBank, rng: np.random.Generator) -> tuple[int, ...]:
+    return tuple(bank.add(0.5 * pattern(points, rng)) for pattern in _PATTERNS)
+
+
+def _plain(points: Float[np.ndarray, "n 3"], rng: np.random.Generator) -> Float[np.ndarray, "n"]:
+    return 0.15 * noise(points, 0.02, rng) + 0.15 * noise(points, 0.002, rng)
+
+
+def _blotches(points: Float[np.ndarray, "n 3"], rng: np.random.Generator) -> Float[np.ndarray, "n"]:
+    return np.clip(4 * noise(points, 0.012, rng), -1, 1)
+
+
+def _stripes(points: Float[np.ndarray, "n 3"], rng: np.random.Generator) -> Float[np.ndarray, "n"]:
+    phase = points @ _unit(rng.normal(size=3)) * 2 * np.pi / rng.uniform(0.006, 0.03)
+    return np.clip(4 * np.sin(phase), -1, 1) + _plain(points, rng)
+
+
+def _plaid(points: Float[np.ndarray, "n 3"], rng: np.random.Generator) -> Float[np.ndarray, "n"]:
+    return 0.5 * (_stripes(points, rng) + _stripes(points, rng))
+
+
+_PATTERNS: Final[tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...]] = (
+    _plain,
+    _plain,
+    _blotches,
+    _stripes,
+    _plaid,
+)
+
+
+def _directions(
+    axis: Float[np.ndarray, "3"],
+    forearm: Float[np.ndarray, "3"],
+    upper_arm: Float[np.ndarray, "3"],
+    stations: Float[np.ndarray, "r"],
+) -> tuple[Float[np.ndarray, "r 3"], Float[np.ndarray, "r 3"]]:
+    """Return where the arm would point without an elbow, and where it points."""
+    wrist, elbow = _ramp(stations, 0, 0.04)[:, None], _ramp(stations, 0.2, 0.3)[:, None]
+    return _unit((1 - wrist) * axis + wrist * forearm), _unit(
+        (1 - wrist) * axis + wrist * ((1 - elbow) * forearm + elbow * upper_arm)
+    )
+
+
+def _turn(start: Float[np.ndarray, "n 3"], end: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3 3"]:
+    """The smallest rotations that turn unit vectors into others (not the opposite ones)."""
+    x, y, z = np.cross(start, end).T
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
+    cosine = np.einsum("nk,nk->n", start, end)[:, None, None]
+    return np.eye(3) + cross + cross @ cross / (1 + cosine)
+
+
+def _ramp(values: Float[np.ndarray, "r"], low: float, high: float) -> Float[np.ndarray, "r"]:
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def _unit(vectors: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -1,0 +1,167 @@
+"""A hand with its forearm and with things around it, ready to be rendered."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+from scipy.spatial.transform import Rotation
+
+from hamr_lightning.data.props import (
+    ARM_STATIONS,
+    arm_body,
+    arm_girths,
+    bend_arm,
+    boundary_loop,
+    loop_axis,
+    sleeve_body,
+    solid_bodies,
+)
+from hamr_lightning.data.scenery import random_colour
+from hamr_lightning.data.skin import paint_hand, skin_reflectance
+from hamr_lightning.data.textures import TextureBank
+from hamr_lightning.hand_model import HandModel
+from hamr_lightning.rasterizer import vertex_normals
+
+_SLEEVED: Final = 0.6
+_HELD: Final = 0.5
+_MOST_TOWARDS_CAMERA: Final = -0.6
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One mesh in camera axes, in metres: first the hand with its wrist closed, then things, then the arm."""
+
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    normals: Float32[np.ndarray, "v 3"]
+    reflectance: Float32[np.ndarray, "v 3"]
+    """Linear RGB."""
+    sheen: Float32[np.ndarray, "v"]
+    """Strength of highlights."""
+    texture_index: Int[np.ndarray, "f"]
+    """Row of :attr:`Stage.textures`."""
+    first_thing: int
+    """The first triangle that is not the hand's."""
+    first_arm: int
+    """The first triangle of the arm."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    reflectance: Float32[np.ndarray, "v 3"]
+    sheen: float
+    texture_row: int
+
+
+class Stage:
+    """Puts a hand into scenes.
+
+    Args:
+        hand: A right hand with an opening at the wrist.
+        rng: Decides over the textures.
+
+    Raises:
+        ValueError: If the hand's mesh has not exactly one opening.
+    """
+
+    def __init__(self, hand: HandModel, rng: np.random.Generator) -> None:
+        self._hand_faces, self._fingertips = hand.faces, hand.fingertips
+        self._loop = boundary_loop(hand.faces)
+        self.wrist_axis = loop_axis(hand.vertices[self._loop])
+        """Unit vector from the wrist along the forearm, in the rest hand's axes."""
+        bank = TextureBank()
+        self._paint = paint_hand(hand, bank, rng)
+        self._arm = arm_body(len(self._loop), bank, rng)
+        self._sleeve = sleeve_body(len(self._loop), bank, rng)
+        self._solids = solid_bodies(bank, rng)
+        self.textures = bank.stack()
+
+    def set_scene(self, hand: Float[np.ndarray, "778 3"], thing_count: int, rng: np.random.Generator) -> Scene:
+        """Put a posed hand, in camera axes and metres, on its arm and among things."""
+        skin, sheen = self._draw_skin(rng)
+        loop = hand[self._loop]
+        things = [self._draw_thing(hand, rng) for _ in range(thing_count)]
+        parts = [
+            _Part(hand, self._hand_faces, skin, sheen, _choose(self._paint.texture_rows, rng)),
+            _cap(loop, self._arm.texture_rows[0]),
+            *things,
+            *self._draw_arm(loop, skin[self._loop], sheen, rng),
+        ]
+        first_vertices = np.cumsum([0, *(len(part.vertices) for part in parts)])
+        first_faces = np.cumsum([0, *(len(part.faces) for part in parts)])
+        vertices = np.concatenate([part.vertices for part in parts])
+        faces = np.concatenate([start + part.faces for start, part in zip(first_vertices, parts, strict=False)])
+        normals = vertex_normals(vertices, faces)
+        first_ring = first_vertices[2 + thing_count] + np.arange(len(loop))
+        normals[first_ring] = normals[self._loop] = (normals[first_ring] + normals[self._loop]) / 2
+        return Scene(
+            vertices=vertices,
+            faces=faces,
+            normals=normals,
+            reflectance=np.concatenate([part.reflectance for part in parts]),
+            sheen=np.concatenate([np.full(len(part.vertices), part.sheen, np.float32) for part in parts]),
+            texture_index=np.concatenate([part.texture_row + np.arange(len(part.faces)) for part in parts]),
+            first_thing=int(first_faces[2]),
+            first_arm=int(first_faces[2 + thing_count]),
+        )
+
+    def _draw_skin(self, rng: np.random.Generator) -> tuple[Float32[np.ndarray, "778 3"], float]:
+        melanin, blood = 2 * rng.beta(1.0, 1.4), rng.uniform(0.2, 0.8)
+        reflectance = skin_reflectance(melanin * self._paint.melanin, blood + self._paint.blood)
+        return reflectance, rng.uniform(0.01, 0.1)
+
+    def _draw_arm(
+        self,
+        loop: Float[np.ndarray, "n 3"],
+        skin: Float32[np.ndarray, "n 3"],
+        sheen: float,
+        rng: np.random.Generator,
+    ) -> list[_Part]:
+        forearm = loop_axis(loop) + rng.normal(0, 0.25, 3)
+        forearm /= np.linalg.norm(forearm)
+        forearm[2] = max(forearm[2], _MOST_TOWARDS_CAMERA)
+        forearm /= np.linalg.norm(forearm)
+        outwards = forearm * [1, 1, 0] + [0, 1e-3, 0]
+        upper_arm = outwards / np.linalg.norm(outwards)
+
+        bare = bend_arm(loop, forearm, upper_arm, ARM_STATIONS, arm_girths(ARM_STATIONS))
+        rings = len(ARM_STATIONS)
+        arm = _Part(bare, self._arm.faces, np.tile(skin, (rings, 1)), sheen, self._arm.texture_rows[0])
+        if rng.random() > _SLEEVED:
+            return [arm]
+        cuff, width = rng.uniform(0.005, 0.12), rng.uniform(1.06, 1.35)
+        stations = cuff + np.maximum(ARM_STATIONS - ARM_STATIONS[1], 0)
+        folds = 1 + np.clip(rng.normal(0, 0.03, rings), -0.05, 0.05)
+        girths = arm_girths(stations) * width * folds
+        girths[0] = np.interp(cuff, ARM_STATIONS, arm_girths(ARM_STATIONS))
+        cloth = np.tile(random_colour(rng) ** 2, (rings * len(loop), 1))
+        sleeve = bend_arm(loop, forearm, upper_arm, stations, girths)
+        return [arm, _Part(sleeve, self._sleeve.faces, cloth, 0.0, _choose(self._sleeve.texture_rows, rng))]
+
+    def _draw_thing(self, hand: Float[np.ndarray, "778 3"], rng: np.random.Generator) -> _Part:
+        """Put a box, a cylinder or a ball into the hand, or somewhere between it and the camera."""
+        body = self._solids[rng.integers(len(self._solids))]
+        size = np.exp(rng.uniform(np.log(0.007), np.log(0.04), 3))
+        if rng.random() < _HELD:
+            place = 0.6 * hand[self._fingertips].mean(axis=0) + 0.4 * hand.mean(axis=0)
+        else:
+            nearness = rng.uniform(0.6, 0.9)
+            place, size = nearness * hand[rng.integers(len(hand))], nearness * size
+        vertices = (body.vertices * size) @ Rotation.random(rng=rng).as_matrix() + place
+        colour = np.tile(random_colour(rng) ** 2, (len(vertices), 1))
+        return _Part(vertices, body.faces, colour, rng.uniform(0, 0.3), _choose(body.texture_rows, rng))
+
+
+def _cap(loop: Float[np.ndarray, "n 3"], texture_row: int) -> _Part:
+    """Close the wrist, so that the mask is that of a closed hand; the arm hides it."""
+    corner = np.arange(len(loop))
+    faces = np.stack([corner, np.roll(corner, -1), np.full_like(corner, len(loop))], axis=1)
+    vertices = np.concatenate([loop, loop.mean(axis=0, keepdims=True)])
+    return _Part(vertices, faces, np.zeros_like(vertices, np.float32), 0.0, texture_row)
+
+
+def _choose(rows: tuple[int, ...], rng: np.random.Generator) -> int:
+    return rows[rng.integers(len(rows))]

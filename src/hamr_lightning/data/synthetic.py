@@ -1,0 +1,221 @@
+"""Rendered hands: data without end, with complete annotation, from no file."""
+
+import math
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from scipy.spatial.transform import Rotation
+
+from hamr_lightning.data.articulation import ArticulatedHand
+from hamr_lightning.data.base import HandDataset, HandSample
+from hamr_lightning.data.lens import Lens
+from hamr_lightning.data.poses import sample_hand_poses
+from hamr_lightning.data.scene import Scene, Stage
+from hamr_lightning.data.scenery import Photographs, procedural_background
+from hamr_lightning.data.shading import SAMPLES_PER_SIDE, Lights, Surface, irradiance, paint, soft_visibility
+from hamr_lightning.hand_model import HandModel
+from hamr_lightning.rasterizer import Fragments, draw
+from hamr_lightning.registry import register
+
+_SPLIT_STREAMS: Final = {"train": 0, "val": 1}
+_MOST_SHAPE: Final = 2.5
+_NEAREST: Final = 0.3
+_TOWARDS_CAMERA, _FROM_CAMERA = -0.6, 0.95
+_SKIN_WRAP: Final = np.array([0.35, 0.2, 0.12], np.float32)
+
+
+@register("dataset", "synthetic")
+class SyntheticDataset(HandDataset):
+    """Right hands, rendered by a perspective camera.
+
+    A sample is a pure function of ``seed``, ``split``, epoch and index; the validation split ignores the epoch. Poses
+    are those of :func:`hamr_lightning.data.poses.sample_hand_poses`, shape numbers normal and clipped at 2.5. All
+    views are equally likely but for two things: the forearm, whose part along the viewing axis is uniform as on a
+    sphere, is kept from pointing at the camera, and comes from below more often than from above.
+
+    The mask is of the hand with its wrist closed flat, as a silhouette renderer shows it; things in front of the hand
+    are cut out of it, as in RHD, the forearm is not. Its edges are antialiased to quarters. The depth is that of
+    whatever is nearest, forearm and things included, and infinite in the background.
+
+    Args:
+        split: "train" or "val": two streams that share no sample.
+        count: Samples in an epoch, at least 1.
+        seed: At least 0.
+        hand: A right hand model, or what :meth:`HandModel.load` takes.
+        image_size: Side of the picture in pixels, at least 32.
+        backgrounds: A folder of photographs to put behind the hands, its sub-folders included; None draws backgrounds.
+        occluders: Share, in [0, 1], of samples in which things stand before the hand or are held.
+
+    Raises:
+        ValueError: If an argument is out of its bounds; the message names it and the bound.
+    """
+
+    def __init__(
+        self,
+        split: Literal["train", "val"] = "train",
+        count: int = 4096,
+        seed: int = 0,
+        hand: HandModel | str = "open",
+        image_size: int = 256,
+        backgrounds: str | None = None,
+        occluders: float = 0.25,
+    ) -> None:
+        _check("split", split, split in _SPLIT_STREAMS, f"one of {', '.join(_SPLIT_STREAMS)}")
+        _check("count", count, count >= 1, "at least 1")
+        _check("seed", seed, seed >= 0, "at least 0")
+        _check("image_size", image_size, image_size >= 32, "at least 32")
+        _check("occluders", occluders, 0 <= occluders <= 1, "in [0, 1]")
+        model = HandModel.load(hand) if isinstance(hand, str) else hand
+        _check("hand", model.name, model.side == "right", "a right hand; left hands are mirrored ones")
+        self._split, self._count, self._seed, self._size, self._occluders = split, count, seed, image_size, occluders
+        self._hand = ArticulatedHand(model)
+        self._stage = Stage(model, np.random.default_rng(0))
+        self._lens = Lens()
+        self._background = Photographs(backgrounds).crop if backgrounds is not None else procedural_background
+
+    def __len__(self) -> int:
+        """Return the number of samples in an epoch."""
+        return self._count
+
+    def sample(self, index: int, epoch: int) -> HandSample:
+        """Render a sample; see :meth:`HandDataset.sample`."""
+        if not 0 <= index < self._count:
+            raise IndexError(f"index must be in [0, {self._count}), got {index}")
+        key = (_SPLIT_STREAMS[self._split], epoch if self._split == "train" else 0, index)
+        rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
+
+        hand_pose = sample_hand_poses(rng, 1)[0]
+        betas = np.clip(rng.standard_normal(10), -_MOST_SHAPE, _MOST_SHAPE)
+        orientation = _draw_view(self._stage.wrist_axis, rng)
+        posed = self._hand.pose(hand_pose, betas, orientation)
+        intrinsics, translation = _draw_camera(posed, self._size, rng)
+        vertices = posed + translation
+        joints = self._hand.joints(vertices)
+
+        thing_count = int(rng.integers(1, 3)) if rng.random() < self._occluders else 0
+        scene = self._stage.set_scene(vertices, thing_count, rng)
+        background = self._background(rng, self._size)
+        fragments, mask = _render(scene, intrinsics, self._size)
+        _light(background, scene, fragments, self._stage.textures, rng)
+        return HandSample(
+            image=self._lens.photograph(background, rng),
+            source=f"synthetic, {self._split} sample {index} of epoch {key[1]}, seed {self._seed}",
+            is_left=False,
+            joints_2d_px=_project(joints, intrinsics),
+            joints_3d=joints,
+            mask=mask,
+            depth=_nearest(fragments.depth),
+            vertices=vertices,
+            global_orient=Rotation.from_matrix(orientation).as_rotvec(),
+            hand_pose=hand_pose,
+            betas=betas,
+            intrinsics=intrinsics,
+        )
+
+
+def _check(name: str, value: object, holds: bool, bound: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {bound}, got {value!r}")
+
+
+def _draw_view(wrist_axis: Float[np.ndarray, "3"], rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
+    """Return a rotation from the rest hand's axes to the camera's."""
+    anyhow = Rotation.random(rng=rng)
+    x, y, z = anyhow.apply(wrist_axis)
+    from_below = math.atan2(x, y) / math.pi
+    azimuth = math.pi * math.copysign(abs(from_below) ** 1.5, from_below)
+    depth = _TOWARDS_CAMERA + (_FROM_CAMERA - _TOWARDS_CAMERA) * (z + 1) / 2
+    width = math.sqrt(1 - depth**2)
+    wanted = np.array([width * math.sin(azimuth), width * math.cos(azimuth), depth])
+    aligned, _ = Rotation.align_vectors(wanted, np.array([x, y, z]))
+    return (aligned * anyhow).as_matrix()
+
+
+def _draw_camera(
+    posed: Float[np.ndarray, "v 3"], size: int, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """Return K, and the translation that puts the hand into the picture, at random size and somewhat off its centre."""
+    focal = size * math.exp(rng.uniform(math.log(1.1), math.log(3.5)))
+    share = rng.uniform(0.4, 0.8)
+    low, high = posed.min(axis=0), posed.max(axis=0)
+    extent = (high - low)[:2].max()
+    distance = max(focal * extent / (share * size) + (high - low)[2] / 2, _NEAREST)
+    offset = rng.uniform(-0.5, 0.5, 2) * (1 - share) * size
+    centre = np.array([*(offset * distance / focal), distance])
+    intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
+    return intrinsics, centre - (low + high) / 2
+
+
+def _project(points: Float[np.ndarray, "n 3"], intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "n 2"]:
+    image = points @ intrinsics.T
+    return image[:, :2] / image[:, 2:]
+
+
+def _render(
+    scene: Scene, intrinsics: Float[np.ndarray, "3 3"], size: int
+) -> tuple[Fragments, UInt8[np.ndarray, "s s"]]:
+    finer = SAMPLES_PER_SIDE * size
+    points_px = np.concatenate([SAMPLES_PER_SIDE * _project(scene.vertices, intrinsics), scene.vertices[:, 2:]], axis=1)
+    fragments = Fragments.empty(finer, finer)
+    draw(fragments, points_px, scene.faces[: scene.first_arm])
+    seen = (fragments.face_index >= 0) & (fragments.face_index < scene.first_thing)
+    mask = cv2.resize(255 * seen.astype(np.uint8), (size, size), interpolation=cv2.INTER_AREA)
+    draw(fragments, points_px, scene.faces[scene.first_arm :], scene.first_arm)
+    return fragments, mask
+
+
+def _nearest(depth: Float32[np.ndarray, "fh fw"]) -> Float32[np.ndarray, "h w"]:
+    side = SAMPLES_PER_SIDE
+    return np.minimum.reduce([depth[row::side, column::side] for row in range(side) for column in range(side)])
+
+
+def _light(
+    picture: UInt8[np.ndarray, "s s 3"],
+    scene: Scene,
+    fragments: Fragments,
+    textures: UInt8[np.ndarray, "n t t 2"],
+    rng: np.random.Generator,
+) -> None:
+    """Paint the scene over the background, in light that suits it."""
+    lights = _draw_lights(np.square(picture.mean(axis=(0, 1)) / 255), rng)
+    hand = scene.vertices[:778]
+    visibility = soft_visibility(scene.vertices, hand, lights)
+    received = irradiance(scene.normals, visibility, lights, _SKIN_WRAP)
+    facing = scene.normals[:778, 2] < 0
+    exposure = math.exp(rng.normal(-0.1, 0.3)) / max(received[:778][facing].mean(), 1e-3)
+    surface = Surface(
+        faces=scene.faces,
+        radiance=scene.reflectance * received * np.float32(exposure),
+        normals=scene.normals,
+        sheen=scene.sheen * visibility[0] * np.float32(exposure),
+        texture_index=scene.texture_index,
+        textures=textures,
+    )
+    paint(picture, fragments, surface, lights)
+
+
+def _draw_lights(ground: Float[np.ndarray, "3"], rng: np.random.Generator) -> Lights:
+    """Return a key light from above, more often from the camera's side, and a sky over a ground of the given colour."""
+    key = np.array([rng.normal(0, 0.7), -abs(rng.normal(0.6, 0.5)), rng.normal(-0.6, 0.6)])
+    warmth = rng.normal(0, 1) * np.array([0.12, 0, -0.18])
+    share = rng.uniform(0.2, 0.9)
+    ground = 0.2 + ground / max(ground.mean(), 0.05)
+    up = 0.5 - 0.5 * _SKY[:, 1:2]
+    sky = up * np.exp(-0.5 * warmth) + (1 - up) * 0.5 * ground
+    return Lights(
+        directions=np.concatenate([key[None] / np.linalg.norm(key), _SKY]).astype(np.float32),
+        colours=np.concatenate([share * np.exp(warmth)[None], (1 - share) * 2 / len(_SKY) * sky]).astype(np.float32),
+    )
+
+
+def _spread_directions(count: int) -> Float[np.ndarray, "count 3"]:
+    """Return directions spread evenly over a sphere (a Fibonacci lattice)."""
+    height = 1 - (2 * np.arange(count) + 1) / count
+    angle = math.pi * (3 - math.sqrt(5)) * np.arange(count)
+    width = np.sqrt(1 - height**2)
+    return np.stack([width * np.cos(angle), height, width * np.sin(angle)], axis=1)
+
+
+_SKY: Final = _spread_directions(10)
