@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import expm
 from scipy.ndimage import map_coordinates
 
 from hamr_lightning.data.augmentation import Augmentation
 from hamr_lightning.data.base import HandSample
 from hamr_lightning.data.crop import HandCrop
+from hamr_lightning.decoders import ManoDecoder
+from hamr_lightning.projection import fit_camera, project
+from hamr_lightning.rasterizer import rasterize
 
 GEOMETRY = replace(Augmentation.none(), scale=(0.9, 1.2), rotation=60.0)
 MIRROR = np.diag([-1.0, 1.0, 1.0])
@@ -201,3 +205,54 @@ def test_a_hand_without_extent_is_refused(valid_count):
 def test_bounds(arguments, message):
     with pytest.raises(ValueError, match=message):
         HandCrop(*arguments)
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    return ManoDecoder("open", pose_components=None, flat_hand_mean=True)
+
+
+def silhouette(points_px, faces, height, width):
+    """Coverage, from 4 x 4 samples a pixel."""
+    fragments = rasterize(points_px * [4, 4, 1], faces, 4 * height, 4 * width)
+    return np.float32(fragments.face_index >= 0).reshape(height, 4, width, 4).mean(axis=(1, 3))
+
+
+def photographed_hand(decoder, seed, is_left):
+    """A hand before so long a lens that its picture is weak perspective to a tenth of a pixel."""
+    generator = np.random.default_rng(seed)
+    orient, pose, betas = generator.normal(size=3), 0.3 * generator.normal(size=(15, 3)), generator.normal(size=10)
+    mesh = decoder(*(torch.from_numpy(x.reshape(1, -1)).float() for x in (orient, pose, betas)))
+    mirror, mirror_rotation = (MIRROR, [1, -1, -1]) if is_left else (np.eye(3), [1, 1, 1])
+    vertices, joints = (x[0].double().numpy() @ mirror + [0.3, -0.2, 500] for x in (mesh.vertices, mesh.joints))
+    K = np.array([[600000.0, 0, -100], [0, 600000, 500], [0, 0, 1]])
+    vertices_px, joints_px = (points @ K.T / points[:, 2:] for points in (vertices, joints))
+    mask = np.uint8(np.rint(255 * silhouette(vertices_px, decoder.faces.numpy(), 520, 520)))
+    return HandSample(
+        np.repeat(mask[..., None], 3, axis=2), "a rendered hand", is_left, joints_px[:, :2],
+        joints_3d=joints, vertices=vertices, mask=mask, global_orient=orient * mirror_rotation,
+        hand_pose=(pose * mirror_rotation).reshape(45), betas=betas, intrinsics=K,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_what_was_augmented_renders_to_the_augmented_mask(decoder, seed, is_left):
+    """The transformed vertices, drawn by the camera of the transformed joints, must cover the transformed mask.
+
+    So must the hand model's vertices under the transformed orientation, pose and shape, as a right hand.
+    """
+    sample = photographed_hand(decoder, seed, is_left)
+    batch = crop(sample, 160, 1.6, GEOMETRY, seed)
+    camera = fit_camera(batch.joints_3d, batch.joints_2d)
+    mesh = decoder(batch.global_orient, batch.hand_pose, batch.betas)
+
+    np.testing.assert_allclose(project(batch.joints_3d, camera), batch.joints_2d, atol=0.1 * 2 / 160)
+    np.testing.assert_allclose(mesh.vertices - mesh.joints[:, :1], batch.vertices, atol=2e-5)
+    np.testing.assert_allclose(mesh.joints - mesh.joints[:, :1], batch.joints_3d, atol=2e-5)
+    points = (project(batch.vertices, camera)[0].double().numpy() + 1) * 80
+    points_px = np.column_stack([points, np.ones(778)])
+    rendered = silhouette(points_px, decoder.faces.numpy(), 160, 160)
+    difference = np.abs(rendered - batch.mask[0].numpy())
+    assert difference.sum() < 0.015 * rendered.sum()
+    np.testing.assert_array_equal(batch.image[0, 0], batch.mask[0])
