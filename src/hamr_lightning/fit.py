@@ -1,0 +1,181 @@
+"""One training run, from a recipe to a folder with its checkpoints, figures and final metrics."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Final, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from hamr_lightning import runs
+from hamr_lightning.baseline import constant_baseline
+from hamr_lightning.checkpoint import read_checkpoint, restore_weights
+from hamr_lightning.data.datamodule import HandDataModule, SampleError
+from hamr_lightning.errors import UserError
+from hamr_lightning.figures import plot_training, prediction_sheet, save_png
+from hamr_lightning.losses.seg import average_to
+from hamr_lightning.module import HAMRModule
+from hamr_lightning.recipe import Recipe
+from hamr_lightning.runs import LAST, METRICS, RECIPE, LastCheckpoint
+from hamr_lightning.types import HandBatch
+
+FIGURES: Final = {
+    "auc_3d": "3D PCK AUC (20-50 mm)",
+    "joint_error_mm": "mean joint error (mm)",
+    "miou": "mIoU",
+}
+"""The final figures and their labels."""
+
+SHEET_ROWS: Final = 8
+
+
+class RunError(UserError):
+    """A run cannot start or go on as it was asked to."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run came to.
+
+    Attributes:
+        folder: The run's folder.
+        step: Optimizer steps taken, those before a resumption included.
+        model: The trained model's figures on the validation data, by the keys of :data:`FIGURES`.
+        constant: Those of the best constant prediction.
+    """
+
+    folder: Path
+    step: int
+    model: Mapping[str, float]
+    constant: Mapping[str, float]
+
+
+def fit(recipe: Recipe, output: Path | None = None, resume: Path | Literal["auto"] | None = None) -> FitResult:
+    """Train a recipe's model.
+
+    Nothing is written before model, data and trainer are built. SIGINT and SIGTERM save a checkpoint and stop.
+
+    Args:
+        recipe: What to train.
+        output: The run's folder; by default a new one under ``runs/<name>``, or that of the checkpoint.
+        resume: A checkpoint to go on from; "auto" takes the last one of ``output``, or of the recipe's newest run
+            that has one, and starts anew if there is none.
+
+    Raises:
+        RunError: If the folder holds something else already.
+        RecipeError: If the recipe's parts refuse their values.
+        CheckpointError: If the checkpoint is refused or does not fit the recipe.
+        hamr_lightning.runs.Stopped: If a signal stopped it, after the checkpoint was saved.
+    """
+    checkpoint = _find_checkpoint(recipe, output, resume)
+    folder = _choose_folder(recipe, output, checkpoint)
+    pl.seed_everything(recipe.seed, workers=True, verbose=False)
+    model, data = recipe.build_model(), recipe.build_datamodule()
+    _try(model, recipe)
+    trainer = recipe.build_trainer(folder)
+    if trainer.is_global_zero:
+        _check_folder(folder, checkpoint, resume)
+    if checkpoint is not None:
+        _check_resumption(model, recipe, checkpoint)
+    last = next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
+    try:
+        with last.stoppable():
+            trainer.fit(model, datamodule=data, ckpt_path=checkpoint)
+        return _report(recipe, trainer, model, data)
+    except (SampleError, MisconfigurationException) as error:
+        raise RunError(str(error)) from error
+
+
+def _find_checkpoint(recipe: Recipe, output: Path | None, resume: Path | Literal["auto"] | None) -> Path | None:
+    if resume != "auto":
+        return resume
+    if output is None:
+        return runs.last_checkpoint(recipe.name)
+    return output / LAST if (output / LAST).is_file() else None
+
+
+def _choose_folder(recipe: Recipe, output: Path | None, checkpoint: Path | None) -> Path:
+    if output is not None:
+        return output
+    if checkpoint is not None and checkpoint.parent.name == LAST.parent.name:
+        return checkpoint.parent.parent
+    return runs.new_folder(recipe.name)
+
+
+def _check_folder(folder: Path, checkpoint: Path | None, resume: Path | Literal["auto"] | None) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder}: is a file, give a folder for the run")
+    continued = checkpoint is not None and checkpoint.parent.resolve() == (folder / LAST).parent.resolve()
+    begun = resume == "auto" and (folder / RECIPE).is_file()
+    if not (continued or begun) and folder.is_dir() and any(folder.iterdir()):
+        raise RunError(f"{folder}: is not empty; give another folder, or go on with the run in it by --resume auto")
+
+
+def _try(model: HAMRModule, recipe: Recipe) -> None:
+    """Let sizes that do not fit show before anything is written."""
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, recipe.image_size, recipe.image_size))
+    except (ValueError, RuntimeError) as error:
+        raise RunError(f"{recipe.name}: the model does not take images of data.image_size: {error}") from error
+    model.train()
+
+
+def _check_resumption(model: HAMRModule, recipe: Recipe, checkpoint: Path) -> None:
+    state = read_checkpoint(checkpoint)
+    restore_weights(model, state, checkpoint)
+    for section in ("optimizer", "scheduler"):
+        saved, asked = (
+            tree.get(section) or {"name": None} for tree in (state["hyper_parameters"]["recipe"], recipe.to_dict())
+        )
+        if saved["name"] != asked["name"]:
+            raise RunError(f"{checkpoint}: its {section} is {saved['name']}, that of the recipe {asked['name']}")
+
+
+def _report(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, data: HandDataModule) -> FitResult:
+    validated = trainer.validate(model, datamodule=data, verbose=False)
+    folder = Path(trainer.default_root_dir)
+    figures = {key: validated[0][f"val/{key}"] for key in FIGURES if validated and f"val/{key}" in validated[0]}
+    result = FitResult(folder, trainer.global_step, figures, {})
+    if trainer.is_global_zero:
+        result = replace(result, constant=_look_at_validation(recipe, trainer, model, folder))
+        summary = {"step": result.step, "model": result.model, "constant": result.constant}
+        folder.joinpath("metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        if (folder / METRICS).is_file():
+            plot_training(folder / METRICS, folder / "figures" / "training.png")
+    return result
+
+
+def _look_at_validation(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, folder: Path) -> Mapping[str, float]:
+    """Draw the first validation samples; return the figures of the constant prediction that fits all of them best."""
+    limit = sum(trainer.num_val_batches) * trainer.world_size
+    if limit == 0:
+        return {}
+    # A data module of its own, for the trainer's is this rank's share.
+    batches = islice(recipe.build_datamodule().val_dataloader(), None if math.isinf(limit) else int(limit))
+    first = next(batches)
+    device = trainer.strategy.root_device
+    with torch.no_grad():
+        prediction = model.eval().to(device)(first.image[:SHEET_ROWS].to(device))
+    save_png(
+        prediction_sheet(first, prediction, model.decoder.faces, SHEET_ROWS), folder / "figures" / "validation.png"
+    )
+    size = recipe.image_size if prediction.silhouette is None else prediction.silhouette.shape[-1]
+    annotations = [_annotation(batch, size, prediction.silhouette is not None) for batch in chain([first], batches)]
+    return constant_baseline(annotations, annotations, size)
+
+
+def _annotation(batch: HandBatch, size: int, with_mask: bool) -> HandBatch:
+    """Keep of a batch what the constant prediction needs, so that the whole validation set fits in memory."""
+    return HandBatch(
+        image=batch.image.new_zeros(()).expand(len(batch), 3, size, size),
+        joints_3d=batch.joints_3d,
+        joints_3d_valid=batch.joints_3d_valid,
+        mask=average_to(batch.mask, size) if with_mask and batch.mask is not None else None,
+        mask_valid=batch.mask_valid,
+    )

@@ -1,0 +1,233 @@
+"""Recipes: an experiment in YAML, its parts named as in the registry and its values checked before anything is built.
+
+A recipe file is a mapping of sections (see :mod:`hamr_lightning.recipe_check`). ``extends`` names a base recipe, by a
+path relative to the file or by the name of a recipe that ships with the package: mappings merge, other values replace
+the base's, and a section whose ``name`` changes replaces the base's whole, but for ``data``, which keeps the arguments
+of :class:`HandDataModule` (batch_size, workers, ...). ``losses`` maps each loss's name to its arguments; null removes
+one. The recipe's own ``name`` is not inherited, it is by default the file's stem.
+
+An override is ``key=value``, the key dotted and the value YAML: ``losses.cam.weight=0.2``, ``losses.seg=null``. All
+overrides are joined before they are merged, so that their order cannot matter; two that contradict each other are a
+mistake. The YAML is plain data (see :mod:`hamr_lightning.strict_yaml`): nothing in a recipe can name code to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+from hamr_lightning.arguments import Problem, parameters
+from hamr_lightning.recipe_check import SECTIONS, check, data_module_keys
+from hamr_lightning.recipe_source import RecipeError, Source, merge_overrides, read_recipe
+from hamr_lightning.strict_yaml import KeyPath, dump
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from hamr_lightning.data.datamodule import HandDataModule
+    from hamr_lightning.module import HAMRModule
+
+__all__ = ["Recipe", "RecipeError", "load_recipe", "override"]
+
+_DEFAULTS: Final = {"seed": 0, "renderer": None, "scheduler": None, "trainer": {}, "logger": {"name": "csv"}}
+
+
+def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        recipe: A path, or the name of a recipe that ships with the package: "full", "ablations/no_geo" or "no_geo".
+        overrides: Strings such as ``losses.cam.weight=0.2``, in any order.
+
+    Raises:
+        RecipeError: If there are mistakes in it. It lists all, each with file and line or override, the dotted key,
+            and what is known instead.
+    """
+    return Recipe(*merge_overrides(read_recipe(recipe, data_module_keys), overrides, data_module_keys))
+
+
+def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe with overrides merged into it.
+
+    Raises:
+        RecipeError: As :func:`load_recipe`.
+    """
+    return Recipe(*merge_overrides(recipe.source, overrides, data_module_keys))
+
+
+@final
+class Recipe:
+    """A checked recipe. It does not change; every ``build`` makes a new object.
+
+    Args:
+        tree: The sections, as plain data, without ``extends``.
+        origins: Where keys come from, for messages; the empty path stands for the whole.
+
+    Raises:
+        RecipeError: If there is any mistake in it; the message lists all.
+    """
+
+    def __init__(self, tree: Mapping[str, Any], origins: Mapping[KeyPath, str] | None = None) -> None:
+        self._origins = dict(origins or {})
+        self._tree = deepcopy({**_DEFAULTS, **tree})
+        self._parts, problems = check(self._tree)
+        self._refuse(problems)
+        self._tree["losses"] = {name: node for name, node in self._tree["losses"].items() if node is not None}
+        self._tree = {section: self._tree[section] for section in SECTIONS if section in self._tree}
+
+    @property
+    def name(self) -> str:
+        """The recipe's name, which names its runs' folder."""
+        return self._tree["name"]
+
+    @property
+    def seed(self) -> int:
+        """The seed of weights, order, augmentation and rendered data."""
+        return self._tree["seed"]
+
+    @property
+    def image_size(self) -> int:
+        """The side of the crops in pixels."""
+        return self._parts["data", "module"].argument("image_size")
+
+    @property
+    def source(self) -> Source:
+        """A copy of the resolved sections and where their keys come from."""
+        return Source(self.to_dict(), dict(self._origins))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a copy of the resolved sections, as plain data."""
+        return deepcopy(self._tree)
+
+    def to_yaml(self) -> str:
+        """Return the resolved recipe, which :func:`load_recipe` reads."""
+        return dump(self._tree)
+
+    def build_model(self) -> HAMRModule:
+        """Build the model, its weights drawn from torch's global generator.
+
+        Its hyperparameters hold the recipe and the hand model's fingerprint, and so does every checkpoint of it.
+
+        Raises:
+            RecipeError: If a part refuses its values, with the part's own message.
+        """
+        from hamr_lightning.module import HAMRModule
+
+        parts, attempt = self._parts, _Attempt()
+        backbone = attempt(("backbone",), parts["backbone",].build)
+        decoder = attempt(("decoder",), parts["decoder",].build)
+        losses = {path[1]: attempt(path, part.build) for path, part in parts.items() if path[0] == "losses"}
+        self._try_optimizer(attempt)
+        self._refuse(attempt.problems)
+        sizes = {
+            "feature_channels": backbone.feature_channels + backbone.heatmap_channels,
+            "parameter_count": 3 + decoder.orient_size + decoder.pose_size + decoder.shape_size,
+        }
+        regressor = attempt(("regressor",), partial(parts["regressor",].build, **sizes))
+        renderer = attempt(("renderer",), partial(self._build_renderer, decoder))
+        self._refuse(attempt.problems)
+        scheduler = parts.get(("scheduler",))
+        model = HAMRModule(
+            backbone,
+            regressor,
+            decoder,
+            renderer,
+            losses,
+            optimizer=lambda params: parts["optimizer",].build(params=params),
+            scheduler=None if scheduler is None else lambda optimizer: scheduler.build(optimizer=optimizer),
+        )
+        hand = getattr(decoder, "hand", None)
+        model.save_hyperparameters({"recipe": self.to_dict(), "hand": None if hand is None else hand.fingerprint})
+        return model
+
+    def build_datamodule(self) -> HandDataModule:
+        """Build the data module.
+
+        Raises:
+            RecipeError: If the data set refuses its values or does not find its files.
+        """
+        from hamr_lightning.data.datamodule import HandDataModule
+
+        return self._build_or_refuse(("data",), partial(self._assemble_data, HandDataModule))
+
+    def build_trainer(self, output: str | Path | None = None) -> pl.Trainer:
+        """Build a trainer that keeps checkpoints and metrics in a run's folder (see :mod:`hamr_lightning.runs`).
+
+        Args:
+            output: The folder, by default a new one under ``runs/<name>``; made when training starts.
+
+        Raises:
+            RecipeError: If the trainer refuses its values.
+        """
+        from hamr_lightning import runs
+
+        folder = runs.new_folder(self.name) if output is None else Path(output)
+        node, part = self._tree["logger"], self._parts.get(("logger",))
+        name, logger_arguments = (None, {}) if part is None else (node["name"], part.arguments)
+        loggers = self._build_or_refuse(("logger",), lambda: runs.build_loggers(folder, name, logger_arguments))
+        arguments = self._parts["trainer",].arguments
+        return self._build_or_refuse(
+            ("trainer",), lambda: runs.build_trainer(folder, self.to_yaml(), loggers, arguments)
+        )
+
+    def _try_optimizer(self, attempt: _Attempt) -> None:
+        from torch import nn
+
+        weight = nn.Linear(1, 1).parameters()
+        optimizer = attempt(("optimizer",), lambda: self._parts["optimizer",].build(params=weight))
+        scheduler = self._parts.get(("scheduler",))
+        if optimizer is not None and scheduler is not None:
+            attempt(("scheduler",), lambda: scheduler.build(optimizer=optimizer))
+
+    def _build_renderer(self, decoder: Any) -> Any:
+        renderer = self._parts.get(("renderer",))
+        if renderer is not None and decoder.faces is None:
+            raise ValueError(
+                f"the decoder {self._tree['decoder']['name']!r} has no mesh to render; set renderer to null"
+            )
+        return None if renderer is None else renderer.build(faces=decoder.faces)
+
+    def _assemble_data(self, data_module: type[HandDataModule]) -> HandDataModule:
+        dataset = self._parts["data",]
+        seed = {"seed": self.seed} if "seed" in parameters(dataset.component) else {}
+        train, val = (dataset.build(split=split, **seed) for split in ("train", "val"))
+        return data_module(train, val, seed=self.seed, **self._parts["data", "module"].arguments)
+
+    def _build_or_refuse(self, path: KeyPath, build: Callable[[], Any]) -> Any:
+        attempt = _Attempt()
+        built = attempt(path, build)
+        self._refuse(attempt.problems)
+        return built
+
+    def _refuse(self, problems: Sequence[Problem]) -> None:
+        if problems:
+            raise RecipeError([self._describe(problem) for problem in problems])
+
+    def _describe(self, problem: Problem) -> str:
+        path = problem.path
+        within = (origin for key, origin in self._origins.items() if key[: len(path)] == path)
+        above = (self._origins[path[:end]] for end in range(len(path) - 1, -1, -1) if path[:end] in self._origins)
+        origin = self._origins.get(path) or next(within, None) or next(above, None)
+        place = f"{'.'.join(path)}: {problem.message}"
+        return place if origin is None else f"{origin}: {place}"
+
+
+class _Attempt:
+    """Collects what constructors say against a recipe's values."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def __call__(self, path: KeyPath, build: Callable[[], Any]) -> Any:
+        from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+        try:
+            return build()
+        except (ValueError, OSError, ImportError, MisconfigurationException) as error:
+            self.problems.append(Problem(path, str(error)))
+        except TypeError as error:
+            self.problems.append(Problem(path, f"TypeError: {error}"))
+        return None

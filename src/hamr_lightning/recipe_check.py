@@ -1,0 +1,240 @@
+"""The check of a recipe's sections: each one's class, its arguments, and all mistakes at once."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from hamr_lightning.arguments import Problem, check_arguments, parameters
+from hamr_lightning.registry import find, nearest
+from hamr_lightning.strict_yaml import KeyPath
+
+SECTIONS: Final = (
+    "extends",
+    "name",
+    "seed",
+    "backbone",
+    "regressor",
+    "decoder",
+    "renderer",
+    "losses",
+    "optimizer",
+    "scheduler",
+    "data",
+    "trainer",
+    "logger",
+)
+
+_REQUIRED: Final = ("name", "backbone", "regressor", "decoder", "losses", "optimizer", "data")
+_FILLED_IN: Final[Mapping[str, tuple[str, ...]]] = {
+    "regressor": ("feature_channels", "parameter_count"),
+    "renderer": ("faces",),
+    "optimizer": ("params",),
+    "scheduler": ("optimizer",),
+    "dataset": ("split", "seed"),
+    "data module": ("train", "val", "seed"),
+    "trainer": ("logger", "callbacks", "default_root_dir", "use_distributed_sampler", "enable_checkpointing"),
+    "logger": ("save_dir", "dir", "version", "experiment"),
+}
+"""What the library gives to each part's constructor; a recipe may not."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A class and the arguments that the recipe has for its constructor."""
+
+    component: type
+    arguments: Mapping[str, Any]
+
+    def build(self, **filled_in: Any) -> Any:
+        """Call the constructor with what the library fills in."""
+        return self.component(**self.arguments, **filled_in)
+
+    def argument(self, name: str) -> Any:
+        """Return an argument's value or default, None if there is no such argument."""
+        parameter = parameters(self.component).get(name)
+        return self.arguments.get(name, parameter and parameter.default)
+
+
+def check(tree: Mapping[str, Any]) -> tuple[dict[KeyPath, Part], list[Problem]]:
+    """Check a resolved recipe.
+
+    Returns:
+        The parts by their sections' paths (a loss's by its own, the data module's by data, module), and the mistakes.
+    """
+    checker = _Checker(tree)
+    checker.run()
+    return checker.parts, checker.problems
+
+
+class _Checker:
+    """Finds each section's class, converts its arguments, and collects all mistakes."""
+
+    def __init__(self, tree: Mapping[str, Any]) -> None:
+        self._tree = tree
+        self.parts: dict[KeyPath, Part] = {}
+        self.problems: list[Problem] = []
+
+    def run(self) -> None:
+        known = [section for section in SECTIONS if section != "extends"]
+        for section in self._tree:
+            if section not in known:
+                self._blame((section,), f"no such section; {nearest(section, known)}")
+        for section in _REQUIRED:
+            if self._tree.get(section) is None:
+                self._blame((section,), "is missing")
+        self._check_name_and_seed()
+        for section in ("backbone", "regressor", "decoder", "renderer"):
+            self._add(section, partial(find, section))
+        self._add_losses()
+        self._add("optimizer", _find_optimizer)
+        self._add("scheduler", _find_scheduler)
+        self._add_data()
+        self._add_trainer()
+        self._add("logger", _find_logger)
+        self._check_silhouette()
+
+    def _blame(self, path: KeyPath, message: str) -> None:
+        self.problems.append(Problem(path, message))
+
+    def _check_name_and_seed(self) -> None:
+        name, seed = self._tree.get("name"), self._tree["seed"]
+        if name is not None and not (isinstance(name, str) and re.fullmatch(r"\w[\w.+-]*", name)):
+            self._blame(("name",), f"must be a name of letters, digits and . _ + - (it names a folder), got {name!r}")
+        if type(seed) is not int or not 0 <= seed < 2**32:
+            self._blame(("seed",), f"must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
+
+    def _add(self, section: str, find_class: Callable[[str], type]) -> None:
+        node = self._tree.get(section)
+        if node is None:
+            return
+        component = self._class(section, node, find_class)
+        if component is not None:
+            self._add_part((section,), component, _arguments(node), _FILLED_IN.get(section, ()))
+
+    def _add_losses(self) -> None:
+        losses = self._tree.get("losses")
+        if losses is None:
+            return
+        if not isinstance(losses, dict):
+            return self._blame(("losses",), f"must be a mapping from losses' names to their arguments, got {losses!r}")
+        if not any(node is not None for node in losses.values()):
+            self._blame(("losses",), "must hold at least one loss")
+        for name, node in losses.items():
+            path = ("losses", name)
+            component = self._found(path, name, partial(find, "loss"))
+            if node is not None and not isinstance(node, dict):
+                self._blame(path, f"must be a mapping of arguments, such as {{weight: 1}}, or null, got {node!r}")
+            elif node is not None and component is not None:
+                self._add_part(path, component, node, ())
+
+    def _add_data(self) -> None:
+        from hamr_lightning.data.datamodule import HandDataModule
+
+        node = self._tree.get("data")
+        dataset = None if node is None else self._class("data", node, partial(find, "dataset"))
+        if not isinstance(node, dict):
+            return
+        module_keys, arguments = data_module_keys(), _arguments(node)
+        shared = {name: value for name, value in arguments.items() if name in module_keys}
+        self._add_part(("data",), HandDataModule, shared, _FILLED_IN["data module"])
+        self.parts["data", "module"] = self.parts.pop(("data",))
+        if dataset is None:
+            return
+        own_keys = parameters(dataset).keys() - module_keys
+        for name in (name for name in arguments if name not in own_keys | module_keys):
+            known = sorted((own_keys | module_keys) - set(_FILLED_IN["dataset"]))
+            self._blame(("data", name), f"neither {node['name']} nor the data module takes it; {nearest(name, known)}")
+        own = {name: value for name, value in arguments.items() if name in own_keys}
+        self._add_part(("data",), dataset, own, _FILLED_IN["dataset"])
+
+    def _add_trainer(self) -> None:
+        from pytorch_lightning import Trainer
+
+        node = self._tree["trainer"]
+        if not isinstance(node, dict):
+            return self._blame(
+                ("trainer",), f"must be a mapping of pytorch_lightning.Trainer's arguments, got {node!r}"
+            )
+        self._add_part(("trainer",), Trainer, node, _FILLED_IN["trainer"])
+
+    def _check_silhouette(self) -> None:
+        renderer, data = self.parts.get(("renderer",)), self.parts.get(("data", "module"))
+        needy = [path for path, part in self.parts.items() if getattr(part.component, "needs_silhouette", False)]
+        if self._tree["renderer"] is None:
+            for path in needy:
+                self._blame(
+                    path, f"needs a silhouette, but renderer is null; give a renderer or set {'.'.join(path)} to null"
+                )
+        if not (needy and renderer and data):
+            return
+        size, image_size = renderer.argument("size"), data.argument("image_size")
+        if isinstance(size, int) and isinstance(image_size, int) and size > 0 and image_size % size:
+            self._blame(
+                ("renderer", "size"),
+                f"must divide data.image_size, {image_size}, for the losses on the mask, got {size}",
+            )
+
+    def _class(self, section: str, node: Any, find_class: Callable[[str], type]) -> type | None:
+        if not isinstance(node, dict):
+            self._blame((section,), f"must be a mapping {{name: ..., its arguments}}, got {node!r}")
+            return None
+        if not isinstance(node.get("name"), str):
+            self._blame((section, "name"), f"must name the {section}, got {node.get('name')!r}")
+            return None
+        return self._found((section, "name"), node["name"], find_class)
+
+    def _found(self, path: KeyPath, name: str, find_class: Callable[[str], type]) -> type | None:
+        try:
+            return find_class(name)
+        except ValueError as error:
+            self._blame(path, str(error))
+            return None
+
+    def _add_part(self, path: KeyPath, component: type, given: Mapping[str, Any], filled_in: Sequence[str]) -> None:
+        converted, problems = check_arguments(component, given, filled_in, path)
+        self.parts[path] = Part(component, converted)
+        self.problems += problems
+
+
+def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key != "name"}
+
+
+def data_module_keys() -> frozenset[str]:
+    """Return the keys of ``data`` that go to the data module and not to the data set."""
+    from hamr_lightning.data.datamodule import HandDataModule
+
+    return frozenset(parameters(HandDataModule)) - set(_FILLED_IN["data module"])
+
+
+def _find_optimizer(name: str) -> type:
+    from torch import optim
+
+    return _find_subclass(optim, optim.Optimizer, "optimizer", name)
+
+
+def _find_scheduler(name: str) -> type:
+    from torch.optim import lr_scheduler
+
+    return _find_subclass(lr_scheduler, lr_scheduler.LRScheduler, "scheduler", name)
+
+
+def _find_subclass(module: Any, base: type, kind: str, name: str) -> type:
+    known = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, base) and value is not base and not key.startswith("_")
+    }
+    if name not in known:
+        raise ValueError(f"no {kind} is named {name!r} in {module.__name__}; {nearest(name, sorted(known))}")
+    return known[name]
+
+
+def _find_logger(name: str) -> type:
+    from hamr_lightning import runs
+
+    if name not in runs.LOGGERS:
+        raise ValueError(f"no logger is named {name!r}; {nearest(name, sorted(runs.LOGGERS))}")
+    return runs.LOGGERS[name]
