@@ -87,7 +87,7 @@ def batch_sheet(batch: HandBatch) -> UInt8[np.ndarray, "h w 3"]:
         np.hstack([image, _with_joints(_with_mask(image, batch, index), batch, index)])
         for index, image in enumerate(map(_picture, batch.image))
     ]
-    return _grid(pairs, columns=min(4, math.ceil(math.sqrt(len(pairs) / 2))))
+    return _grid(pairs, columns=min(4, len(pairs)))
 
 
 def prediction_sheet(
