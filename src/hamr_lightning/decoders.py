@@ -118,8 +118,9 @@ class ManoDecoder(Decoder):
         self.register_buffer("fingertips", torch.tensor(self.hand.fingertips), persistent=False)
 
     def full_pose(self, hand_pose: Float[Tensor, "b p"]) -> Float[Tensor, "b 45"]:
-        """Return the 15 finger joints' axis-angle rotations, the mean pose contained."""
-        return torch.addmm(self.pose_mean, hand_pose, self.pose_components)
+        """Return the 15 finger joints' axis-angle rotations in radians, the mean pose contained."""
+        with torch.autocast(hand_pose.device.type, enabled=False):
+            return torch.addmm(self.pose_mean, hand_pose.to(self.pose_mean.dtype), self.pose_components)
 
     def forward(
         self,
@@ -140,12 +141,10 @@ class ManoDecoder(Decoder):
         Raises:
             ValueError: If an argument has another width than the decoder's.
         """
-        _check_width("global_orient", global_orient, self.orient_size)
-        _check_width("hand_pose", hand_pose, self.pose_size)
-        _check_width("betas", betas, self.shape_size)
+        _check_widths(self, global_orient=global_orient, hand_pose=hand_pose, betas=betas)
         with torch.autocast(global_orient.device.type, enabled=False):
             dtype = self.template.dtype
-            pose = torch.cat([global_orient.to(dtype), self.full_pose(hand_pose.to(dtype))], 1)
+            pose = torch.cat([global_orient.to(dtype), self.full_pose(hand_pose)], 1)
             return self._decode(rotation_matrix(pose.unflatten(1, (16, 3))), betas.to(dtype))
 
     def _decode(self, rotations: Tensor, betas: Tensor) -> HandMesh:
@@ -226,9 +225,7 @@ class ManopthDecoder(Decoder):
         betas: Float[Tensor, "b shape"],
     ) -> HandMesh:
         """Decode hands; arguments and errors as :meth:`ManoDecoder.forward`'s."""
-        _check_width("global_orient", global_orient, self.orient_size)
-        _check_width("hand_pose", hand_pose, self.pose_size)
-        _check_width("betas", betas, self.shape_size)
+        _check_widths(self, global_orient=global_orient, hand_pose=hand_pose, betas=betas)
         with torch.autocast(global_orient.device.type, enabled=False):
             dtype = self.layer.th_v_template.dtype
             pose = torch.cat([global_orient, hand_pose], 1).to(dtype)
@@ -257,9 +254,7 @@ class JointDecoder(Decoder):
         Raises:
             ValueError: If an argument has another width than the decoder's.
         """
-        _check_width("global_orient", global_orient, self.orient_size)
-        _check_width("hand_pose", hand_pose, self.pose_size)
-        _check_width("betas", betas, self.shape_size)
+        _check_widths(self, global_orient=global_orient, hand_pose=hand_pose, betas=betas)
         joints = hand_pose.to(torch.promote_types(hand_pose.dtype, torch.float32)).unflatten(1, (JOINT_COUNT, 3))
         return HandMesh(vertices=joints[:, :0], joints=joints - joints[:, ROOT : ROOT + 1])
 
@@ -290,6 +285,8 @@ def _check_range(name: str, value: int, most: int) -> None:
         raise ValueError(f"{name} must be 1 to {most}, got {value}")
 
 
-def _check_width(name: str, tensor: Tensor, width: int) -> None:
-    if tensor.shape[1] != width:
-        raise ValueError(f"{name}: the decoder takes {width} numbers a hand, got {tensor.shape[1]}")
+def _check_widths(decoder: Decoder, **parameters: Tensor) -> None:
+    widths = (decoder.orient_size, decoder.pose_size, decoder.shape_size)
+    for (name, parameter), width in zip(parameters.items(), widths, strict=True):
+        if parameter.shape[1] != width:
+            raise ValueError(f"{name}: {type(decoder).__name__} takes {width} numbers a hand, got {parameter.shape[1]}")

@@ -43,7 +43,7 @@ class HandModel:
     At rest the fingers of a right hand point along -x and its palm faces -y. See :meth:`load`.
 
     Attributes:
-        name: Whence it came.
+        name: "open", or the file's stem.
         side: Which hand it is.
         vertices: The mean hand at rest.
         faces: Triangles, counter-clockwise from outside.

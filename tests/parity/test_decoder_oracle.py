@@ -73,5 +73,5 @@ def test_vertices_and_joints(hand: HandModel, pose_components: int | None, flat_
         vertices, chain = pose_hand(hand, vectors[b], betas[b])
         tips = vertices[hand.fingertips]
         for source, joints in (("mesh", hand.joint_regressor @ vertices), ("chain", chain)):
-            np.testing.assert_allclose(meshes[source].vertices[b], vertices, rtol=0, atol=2e-6)
-            np.testing.assert_allclose(meshes[source].joints[b], base_to_tip(joints, tips), rtol=0, atol=2e-6)
+            np.testing.assert_allclose(meshes[source].vertices[b], vertices, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(meshes[source].joints[b], base_to_tip(joints, tips), rtol=0, atol=1e-6)

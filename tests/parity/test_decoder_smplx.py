@@ -15,7 +15,7 @@ from hamr_lightning.skeleton import MANO_TO_JOINTS
 smplx = pytest.importorskip("smplx")
 
 COUNT = 8
-TOLERANCE = {"rtol": 0, "atol": 2e-6}
+TOLERANCE = {"rtol": 0, "atol": 1e-6}
 
 
 @pytest.fixture(scope="module", params=["open", "right", "left"])

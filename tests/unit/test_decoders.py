@@ -132,6 +132,17 @@ def test_compiles_without_a_graph_break() -> None:
     subprocess.run([sys.executable, "-c", COMPILED], check=True)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_it_decodes_as_on_a_cpu(decoder: ManoDecoder) -> None:
+    inputs = parameters(decoder)
+    expected = decoder(*inputs)
+    with torch.autocast("cuda", torch.bfloat16):
+        mesh = ManoDecoder().cuda()(*(x.cuda() for x in inputs))
+    torch.testing.assert_close(mesh.vertices.cpu(), expected.vertices, rtol=0, atol=1e-6)
+    torch.testing.assert_close(mesh.joints.cpu(), expected.joints, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -154,7 +165,7 @@ def test_a_bad_hand_is_named() -> None:
 def test_a_wrong_width_is_named(decoder: ManoDecoder, spoiled: str) -> None:
     inputs = dict(zip(("global_orient", "hand_pose", "betas"), parameters(decoder), strict=True))
     inputs[spoiled] = torch.zeros(3, 45)
-    with pytest.raises(ValueError, match=f"{spoiled}: the decoder takes .* numbers a hand, got 45"):
+    with pytest.raises(ValueError, match=f"{spoiled}: ManoDecoder takes .* numbers a hand, got 45"):
         decoder(**inputs)
 
 
@@ -168,7 +179,7 @@ def test_joint_decoder() -> None:
     assert mesh.joints.dtype == torch.float32
     expected = pose.float().reshape(2, 21, 3)
     assert torch.equal(mesh.joints, expected - expected[:, :1])
-    with pytest.raises(ValueError, match="hand_pose: the decoder takes 63"):
+    with pytest.raises(ValueError, match="hand_pose: JointDecoder takes 63"):
         decoder(torch.zeros(2, 0), pose[:, :6], torch.zeros(2, 0))
 
 

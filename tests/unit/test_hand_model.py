@@ -1,3 +1,4 @@
+import os
 import pickle
 import pickletools
 from dataclasses import replace
@@ -65,6 +66,17 @@ def test_the_official_form_loads_without_chumpy(official: Path, arrays: dict) ->
 def test_cleaned_pickles_load(tmp_path: Path, arrays: dict, protocol: int, sparse: type) -> None:
     cleaned = arrays | {"J_regressor": sparse(arrays["J_regressor"])}
     assert_holds(HandModel.load(mano_files.write(tmp_path / "hand.pkl", pickle.dumps(cleaned, protocol))), arrays)
+
+
+@pytest.mark.mano
+@pytest.mark.skipif("HAMR_MANO_RIGHT" not in os.environ, reason="HAMR_MANO_RIGHT names no MANO_RIGHT.pkl")
+def test_the_licensed_file() -> None:
+    hand = HandModel.load(os.environ["HAMR_MANO_RIGHT"])
+    assert hand.side == "right"
+    np.testing.assert_allclose(hand.skinning_weights.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(hand.joint_regressor.sum(1), 1, atol=1e-6)
+    from_wrist = hand.vertices[hand.fingertips] - hand.joint_regressor[0] @ hand.vertices
+    assert ((from_wrist[1:, 0] > -0.25) & (from_wrist[1:, 0] < -0.1)).all()
 
 
 class Command:
