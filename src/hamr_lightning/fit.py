@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from hamr_lightning import runs
 from hamr_lightning.baseline import constant_baseline
 from hamr_lightning.checkpoint import read_checkpoint, restore_weights
-from hamr_lightning.data.datamodule import HandDataModule, SampleError
+from hamr_lightning.data.datamodule import HandDataModule
 from hamr_lightning.errors import UserError
 from hamr_lightning.figures import plot_training, prediction_sheet, save_png
 from hamr_lightning.losses.seg import average_to
@@ -87,7 +87,7 @@ def fit(recipe: Recipe, output: Path | None = None, resume: Path | Literal["auto
         with last.stoppable():
             trainer.fit(model, datamodule=data, ckpt_path=checkpoint)
         return _report(recipe, trainer, model, data)
-    except (SampleError, MisconfigurationException) as error:
+    except MisconfigurationException as error:
         raise RunError(str(error)) from error
 
 

@@ -9,7 +9,9 @@ import torch
 
 from hamr_lightning.data.augmentation import Augmentation
 from hamr_lightning.data.base import HandDataset, HandSample
-from hamr_lightning.data.datamodule import EpochSampler, HandDataModule, SampleError
+from hamr_lightning.data.datamodule import HandDataModule
+from hamr_lightning.data.loading import EpochSampler, SampleError
+from hamr_lightning.errors import UserError
 
 
 class Squares(HandDataset):
@@ -124,9 +126,9 @@ def test_bounds(name, value):
 
 
 def test_a_data_set_too_small_is_refused():
-    with pytest.raises(ValueError, match=r"batch_size is 6, but 10 training samples on 2 rank.* more than 5"):
+    with pytest.raises(UserError, match=r"batch_size is 6, but 10 training samples on 2 rank.* more than 5"):
         data_module(replicas=2, batch_size=6).train_dataloader()
-    with pytest.raises(ValueError, match=r"2 samples, which is too few for 3 rank"):
+    with pytest.raises(UserError, match=r"2 samples, which is too few for 3 rank"):
         data_module(replicas=3, val=2).val_dataloader()
 
 
