@@ -215,9 +215,10 @@ def _least(x0, y0, x1, y1):
 def _vertex_normals(vertices, faces):
     normals = np.zeros((len(vertices), 3), np.float32)
     for face in range(len(faces)):
-        a, b, c = faces[face]
-        ux, uy, uz = vertices[b] - vertices[a]
-        vx, vy, vz = vertices[c] - vertices[a]
+        a, b, c = faces[face, 0], faces[face, 1], faces[face, 2]
+        x, y, z = vertices[a, 0], vertices[a, 1], vertices[a, 2]
+        ux, uy, uz = vertices[b, 0] - x, vertices[b, 1] - y, vertices[b, 2] - z
+        vx, vy, vz = vertices[c, 0] - x, vertices[c, 1] - y, vertices[c, 2] - z
         for corner in (a, b, c):
             normals[corner, 0] += uy * vz - uz * vy
             normals[corner, 1] += uz * vx - ux * vz
@@ -225,7 +226,8 @@ def _vertex_normals(vertices, faces):
     for i in range(len(normals)):
         length = np.sqrt(normals[i, 0] ** 2 + normals[i, 1] ** 2 + normals[i, 2] ** 2)
         if length > 0:
-            normals[i] /= length
+            for axis in range(3):
+                normals[i, axis] /= length
     return normals
 
 

@@ -135,7 +135,7 @@ def _thumb(name: str) -> Float[np.ndarray, "3 3"]:
     return _NAMED_ANGLES[list(_NAMED).index(name), 12:]
 
 
-def _joint_angles(fingers: tuple[tuple[float, ...], ...]) -> Float[np.ndarray, "15 3"]:
+def _joint_angles(fingers: tuple[tuple[float | int, ...], ...]) -> Float[np.ndarray, "15 3"]:
     """Write a row of the table of named poses as angles."""
     angles = np.zeros((5, 3, 3))
     for finger, (first, second, third, abduction, *twist) in enumerate(fingers):

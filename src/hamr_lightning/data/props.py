@@ -74,7 +74,7 @@ def bend_arm(
     centres = np.stack([np.interp(stations, _PATH, path[:, i]) for i in range(3)], axis=1)
     turned, ahead = _directions(axis, forearm, upper_arm, stations)
     frames = _turn(turned, ahead) @ _turn(np.broadcast_to(axis, turned.shape), turned)
-    flatness = _ramp(stations, 0, 0.02)
+    flatness = np.interp(stations, (0, 0.02), (0, 1))
     flattened = offsets - flatness[:, None, None] * heights[:, None] * axis
     rings = centres[:, None] + girths[:, None, None] * np.einsum("rij,rnj->rni", frames, flattened)
     return rings.reshape(-1, 3)
@@ -182,7 +182,7 @@ def _directions(
     stations: Float[np.ndarray, "r"],
 ) -> tuple[Float[np.ndarray, "r 3"], Float[np.ndarray, "r 3"]]:
     """Return where the arm would point without an elbow, and where it points."""
-    wrist, elbow = _ramp(stations, 0, 0.04)[:, None], _ramp(stations, 0.2, 0.3)[:, None]
+    wrist, elbow = np.interp(stations, (0, 0.04), (0, 1))[:, None], np.interp(stations, (0.2, 0.3), (0, 1))[:, None]
     return _unit((1 - wrist) * axis + wrist * forearm), _unit(
         (1 - wrist) * axis + wrist * ((1 - elbow) * forearm + elbow * upper_arm)
     )
@@ -195,10 +195,6 @@ def _turn(start: Float[np.ndarray, "n 3"], end: Float[np.ndarray, "n 3"]) -> Flo
     cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
     cosine = np.einsum("nk,nk->n", start, end)[:, None, None]
     return np.eye(3) + cross + cross @ cross / (1 + cosine)
-
-
-def _ramp(values: Float[np.ndarray, "r"], low: float, high: float) -> Float[np.ndarray, "r"]:
-    return np.clip((values - low) / (high - low), 0, 1)
 
 
 def _unit(vectors: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:

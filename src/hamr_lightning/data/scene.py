@@ -144,7 +144,7 @@ class Stage:
     def _draw_thing(self, hand: Float[np.ndarray, "778 3"], rng: np.random.Generator) -> _Part:
         """Put a box, a cylinder or a ball into the hand, or somewhere between it and the camera."""
         body = self._solids[rng.integers(len(self._solids))]
-        size = np.exp(rng.uniform(np.log(0.007), np.log(0.04), 3))
+        size = np.exp(rng.uniform(np.log(0.007), np.log(0.03), 3))
         if rng.random() < _HELD:
             place = 0.6 * hand[self._fingertips].mean(axis=0) + 0.4 * hand.mean(axis=0)
         else:

@@ -52,7 +52,8 @@ def random_colour(rng: np.random.Generator) -> Float32[np.ndarray, "3"]:
 def procedural_background(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """Return a picture of gradients, one of several materials, and things scattered over it, in or out of focus."""
     material = _MATERIALS[rng.integers(len(_MATERIALS))]
-    picture = np.clip(material(rng, size) * 255, 0, 255).astype(np.uint8)
+    half = np.clip(material(rng, (size + 1) // 2) * 255, 0, 255).astype(np.uint8)
+    picture = cv2.resize(half, (size, size), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.75:
         _scatter(rng, picture)
     blur = size / 256 * rng.exponential(1.3)
@@ -64,7 +65,7 @@ def octave_noise(
 ) -> Float32[np.ndarray, "{size} {size} {channels}"]:
     """Return noise of about zero mean and unit range: octaves from 4 cells a side to ``finest``, halving as they go."""
     cells = 4
-    field = rng.uniform(-1, 1, (cells, cells, channels)).astype(np.float32)
+    field: np.ndarray = rng.uniform(-1, 1, (cells, cells, channels)).astype(np.float32)
     amplitude = 1.0
     while cells < finest:
         cells, amplitude = 2 * cells, 0.55 * amplitude
@@ -79,30 +80,37 @@ def _gradient(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3
 
 
 def _wall(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
-    return _gradient(rng, size) + rng.uniform(0, 0.06) * octave_noise(rng, size, 128, 1)
+    return _gradient(rng, size) + np.float32(rng.uniform(0, 0.06)) * octave_noise(rng, size, 64, 1)
 
 
 def _foliage(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
-    return _gradient(rng, size) + rng.uniform(0.1, 0.35) * octave_noise(rng, size, int(2 ** rng.integers(3, 8)), 3)
+    finest = int(2 ** rng.integers(3, 7))
+    noise = octave_noise(rng, size, finest, 1) + 0.3 * octave_noise(rng, size, finest // 2, 3)
+    return _gradient(rng, size) + np.float32(rng.uniform(0.05, 0.3)) * noise
 
 
 def _marble(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
-    share = 0.5 + 0.5 * np.sin(rng.uniform(3, 12) * octave_noise(rng, size, 64, 1))
+    share = 0.5 + 0.5 * np.sin(np.float32(rng.uniform(2, 6)) * octave_noise(rng, size, 32, 1))
     return _gradient(rng, size) * (1 - share) + _gradient(rng, size) * share
 
 
 def _wood(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
-    across = _ramp(rng, size) * rng.uniform(10, 40)
-    grain = np.sin(across[..., None] + 2.5 * octave_noise(rng, size, 16, 1)) + 0.5 * octave_noise(rng, size, 128, 1)
-    colour = np.array(colorsys.hsv_to_rgb(rng.uniform(0.04, 0.12), rng.uniform(0.2, 0.7), rng.uniform(0.25, 0.85)))
-    return (colour * (1 + rng.uniform(0.05, 0.2) * grain)).astype(np.float32)
+    across = _ramp(rng, size)[..., None] * np.float32(rng.uniform(20, 80))
+    grain = np.sin(across + 3 * octave_noise(rng, size, 8, 1)) + 0.5 * octave_noise(rng, size, 64, 1)
+    colour = colorsys.hsv_to_rgb(rng.uniform(0.04, 0.12), rng.uniform(0.2, 0.7), rng.uniform(0.25, 0.85))
+    return np.array(colour, np.float32) * (1 + np.float32(rng.uniform(0.05, 0.15)) * grain)
 
 
 def _stripes(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
-    share = np.clip(0.5 + rng.uniform(1, 8) * np.sin(_ramp(rng, size) * rng.uniform(10, 120)), 0, 1)
+    share = _stripe(rng, size)
     if rng.random() < 0.5:
-        share = 0.5 * (share + np.clip(0.5 + 4 * np.sin(_ramp(rng, size) * rng.uniform(10, 120)), 0, 1))
-    return (_gradient(rng, size) + share[..., None] * rng.normal(0, 0.25, 3)).astype(np.float32)
+        share = 0.5 * (share + _stripe(rng, size))
+    return _gradient(rng, size) + share[..., None] * rng.normal(0, 0.25, 3).astype(np.float32)
+
+
+def _stripe(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s"]:
+    phase = _ramp(rng, size) * np.float32(rng.uniform(10, 120))
+    return np.clip(0.5 + np.float32(rng.uniform(1, 8)) * np.sin(phase), 0, 1)
 
 
 _MATERIALS: Final = (_wall, _wall, _foliage, _foliage, _marble, _wood, _stripes)

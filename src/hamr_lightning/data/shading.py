@@ -73,9 +73,7 @@ def irradiance(
         lights: The lights.
         wrap: How far light creeps round beyond the terminator, by channel: skin scatters red farthest.
     """
-    facing = (normals @ lights.directions.T)[..., None]
-    received = np.maximum(facing + wrap, 0) / (1 + wrap) * visibility.T[..., None]
-    return np.einsum("vlk,lk->vk", received, lights.colours)
+    return _irradiance(normals, visibility, lights.directions, lights.colours, wrap)
 
 
 def paint(picture: UInt8[np.ndarray, "h w 3"], fragments: Fragments, surface: Surface, key: Lights) -> None:
@@ -142,6 +140,21 @@ def _soft_visibility(receivers, casters, directions):
                         blocked += min(max(over, np.float32(0)), np.float32(1))
                 visibility[light, i] = 1 - blocked / 4
     return visibility
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _irradiance(normals, visibility, directions, colours, wrap):
+    received = np.zeros((len(normals), 3), np.float32)
+    for i in range(len(normals)):
+        for light in range(len(directions)):
+            facing = np.float32(0)
+            for axis in range(3):
+                facing += normals[i, axis] * directions[light, axis]
+            for channel in range(3):
+                reach = max((facing + wrap[channel]) / (1 + wrap[channel]), np.float32(0))
+                received[i, channel] += reach * visibility[light, i] * colours[light, channel]
+    return received
 
 
 @njit(nogil=True, cache=True)

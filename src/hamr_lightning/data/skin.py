@@ -60,7 +60,7 @@ def paint_hand(hand: HandModel, bank: TextureBank, rng: np.random.Generator) -> 
         melanin=(1 - 0.65 * palmar).astype(np.float32),
         blood=(0.25 * palmar + 0.4 * tips + 0.3 * knuckles * dorsal).astype(np.float32),
         texture_rows=tuple(
-            bank.add(0.45 * nails - 0.75 * creases + (1 - nails) * mottling(texels.points, rng), nails)
+            bank.add(0.45 * nails - 0.55 * creases + (1 - nails) * mottling(texels.points, rng), nails)
             for _ in range(_VARIANTS)
         ),
     )
@@ -68,7 +68,8 @@ def paint_hand(hand: HandModel, bank: TextureBank, rng: np.random.Generator) -> 
 
 def mottling(points: Float[np.ndarray, "n 3"], rng: np.random.Generator) -> Float32[np.ndarray, "n"]:
     """Return the uneven lightness of plain skin, in metres."""
-    return sum(amount * noise(points, cell, rng) for cell, amount in ((0.016, 0.14), (0.005, 0.1), (0.0015, 0.08)))
+    coarse, middle, fine = (noise(points, cell, rng) for cell in (0.016, 0.005, 0.0015))
+    return 0.14 * coarse + 0.1 * middle + 0.08 * fine
 
 
 @dataclass(frozen=True)
@@ -108,27 +109,22 @@ def _near(
 
 
 def _creases(surface: _Surface, anatomy: _Anatomy, rng: np.random.Generator) -> Float[np.ndarray, "n"]:
+    """How deep the lines of the palm, the finger joints' creases and their wrinkled backs are, from 0 to 1."""
     wobble = 0.0007 * noise(surface.points, 0.004, rng)
     back = surface.facing_back()
     depth = _palm_lines(surface, anatomy, wobble)
     for finger in range(5):
+        near = np.flatnonzero(surface.shares[:, finger] > 0.05)
         chain = anatomy.chain(finger)
-        bones = np.diff(chain, axis=0)
-        share = np.clip(2 * surface.shares[:, finger] - 0.3, 0, 1)
-        places = [
-            (chain[0], bones[0], 0.0),
-            (chain[0], bones[0], 0.5),
-            (chain[1], bones[1], 0.0),
-            (chain[2], bones[2], 0.0),
-        ]
-        for number, (origin, bone, offset) in enumerate(places):
+        for joint in range(3):
+            bone = chain[joint + 1] - chain[joint]
             length = np.linalg.norm(bone)
-            along = (surface.points - origin) @ (bone / length) - offset * length + wobble
-            if number > 0:
-                depth = np.maximum(depth, share * np.clip(-2 * back, 0, 1) * _line(along, 0.0006))
-            if number != 1:
-                wrinkles = (0.5 + 0.5 * np.cos(2 * np.pi * along / 0.0022)) * np.exp(-((along / 0.0045) ** 2))
-                depth = np.maximum(depth, 0.6 * np.clip(1.5 * back, 0, 1) * np.clip(share + 0.3, 0, 1) * wrinkles)
+            along = (surface.points[near] - chain[joint]) @ (bone / length) + wobble[near]
+            crease = _line(along - (0.5 * length if joint == 0 else 0), 0.0006) * np.clip(-2 * back[near], 0, 1)
+            wrinkles = (0.5 + 0.5 * np.cos(2 * np.pi * along / 0.0022)) * _line(along, 0.0045)
+            share = np.clip(2 * surface.shares[near, finger], 0, 1)
+            lines = np.maximum(crease, 0.6 * np.clip(1.5 * back[near], 0, 1) * wrinkles) * share
+            depth[near] = np.maximum(depth[near], lines)
     return depth
 
 
@@ -150,27 +146,22 @@ def _palm_lines(surface: _Surface, anatomy: _Anatomy, wobble: Float[np.ndarray, 
     distance, _ = cKDTree(dense).query(surface.points[:, flat], distance_upper_bound=0.005)
     facing = np.clip(-2 * surface.normals[:, 1], 0, 1)
     reach = np.where(surface.shares[:, :4].max(axis=1) < 0.7, facing, 0)
-    return reach * _line(np.minimum(distance, 1) + wobble, 0.0008)
+    return reach * _line(np.minimum(distance, 1) + wobble, 0.001)
 
 
 def _nails(surface: _Surface, anatomy: _Anatomy) -> Float[np.ndarray, "n"]:
-    """1 on the nails, with soft edges."""
+    """1 on the nails, 0 elsewhere, with soft edges."""
     nail = np.zeros(len(surface.points))
     for finger in range(5):
+        near = np.flatnonzero(surface.shares[:, finger] > 0.9)
         joint, tip = anatomy.chain(finger)[2:]
         length = np.linalg.norm(tip - joint)
         bone = (tip - joint) / length
         side = np.cross(bone, _BACKS[finger])
         side /= np.linalg.norm(side)
-        back = np.cross(side, bone)
-        local = surface.points - (tip - 0.3 * length * bone)
+        place = surface.points[near] - (tip - 0.3 * length * bone)
         half_width = 0.0052 if finger < 4 else 0.0065
-        reach = ((local @ bone) / (0.28 * length)) ** 4 + ((local @ side) / half_width) ** 4
-        nail = np.maximum(
-            nail, _step(1.2 - reach) * _step(4 * (surface.normals @ back) - 1) * (surface.shares[:, finger] > 0.9)
-        )
+        rim = ((place @ bone) / (0.28 * length)) ** 4 + ((place @ side) / half_width) ** 4
+        facing = surface.normals[near] @ np.cross(side, bone)
+        nail[near] = np.clip(1.2 - rim, 0, 1) * np.clip(4 * facing - 1, 0, 1)
     return nail
-
-
-def _step(value: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    return np.clip(value, 0, 1)

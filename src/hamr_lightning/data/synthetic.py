@@ -1,6 +1,7 @@
 """Rendered hands: data without end, with complete annotation, from no file."""
 
 import math
+from functools import reduce
 from typing import Final, Literal
 
 import cv2
@@ -15,6 +16,7 @@ from hamr_lightning.data.poses import sample_hand_poses
 from hamr_lightning.data.scene import Scene, Stage
 from hamr_lightning.data.scenery import Photographs, procedural_background
 from hamr_lightning.data.shading import SAMPLES_PER_SIDE, Lights, Surface, irradiance, paint, soft_visibility
+from hamr_lightning.data.textures import Texture
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.rasterizer import Fragments, draw
 from hamr_lightning.registry import register
@@ -72,7 +74,7 @@ class SyntheticDataset(HandDataset):
         self._split, self._count, self._seed, self._size, self._occluders = split, count, seed, image_size, occluders
         self._hand = ArticulatedHand(model)
         self._stage = Stage(model, np.random.default_rng(0))
-        self._lens = Lens()
+        self._lens = Lens(image_size)
         self._background = Photographs(backgrounds).crop if backgrounds is not None else procedural_background
 
     def __len__(self) -> int:
@@ -138,7 +140,7 @@ def _draw_camera(
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
     """Return K, and the translation that puts the hand into the picture, at random size and somewhat off its centre."""
     focal = size * math.exp(rng.uniform(math.log(1.1), math.log(3.5)))
-    share = rng.uniform(0.4, 0.8)
+    share = rng.uniform(0.45, 0.85)
     low, high = posed.min(axis=0), posed.max(axis=0)
     extent = (high - low)[:2].max()
     distance = max(focal * extent / (share * size) + (high - low)[2] / 2, _NEAREST)
@@ -160,31 +162,31 @@ def _render(
     points_px = np.concatenate([SAMPLES_PER_SIDE * _project(scene.vertices, intrinsics), scene.vertices[:, 2:]], axis=1)
     fragments = Fragments.empty(finer, finer)
     draw(fragments, points_px, scene.faces[: scene.first_arm])
-    seen = (fragments.face_index >= 0) & (fragments.face_index < scene.first_thing)
-    mask = cv2.resize(255 * seen.astype(np.uint8), (size, size), interpolation=cv2.INTER_AREA)
+    seen = cv2.inRange(fragments.face_index, 0, scene.first_thing - 1)
+    mask = cv2.resize(seen, (size, size), interpolation=cv2.INTER_AREA)
     draw(fragments, points_px, scene.faces[scene.first_arm :], scene.first_arm)
     return fragments, mask
 
 
 def _nearest(depth: Float32[np.ndarray, "fh fw"]) -> Float32[np.ndarray, "h w"]:
     side = SAMPLES_PER_SIDE
-    return np.minimum.reduce([depth[row::side, column::side] for row in range(side) for column in range(side)])
+    return reduce(np.minimum, [depth[row::side, column::side] for row in range(side) for column in range(side)])
 
 
 def _light(
     picture: UInt8[np.ndarray, "s s 3"],
     scene: Scene,
     fragments: Fragments,
-    textures: UInt8[np.ndarray, "n t t 2"],
+    textures: Texture,
     rng: np.random.Generator,
 ) -> None:
     """Paint the scene over the background, in light that suits it."""
-    lights = _draw_lights(np.square(picture.mean(axis=(0, 1)) / 255), rng)
+    lights = _draw_lights(np.square(np.array(cv2.mean(picture)[:3]) / 255), rng)
     hand = scene.vertices[:778]
     visibility = soft_visibility(scene.vertices, hand, lights)
     received = irradiance(scene.normals, visibility, lights, _SKIN_WRAP)
     facing = scene.normals[:778, 2] < 0
-    exposure = math.exp(rng.normal(-0.1, 0.3)) / max(received[:778][facing].mean(), 1e-3)
+    exposure = math.exp(rng.normal(-0.25, 0.25)) / max(received[:778][facing].mean(), 1e-3)
     surface = Surface(
         faces=scene.faces,
         radiance=scene.reflectance * received * np.float32(exposure),

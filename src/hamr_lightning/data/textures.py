@@ -4,11 +4,12 @@ Any mesh has such a texture without texture coordinates, and as it is computed o
 no seam shows. A texel's two channels are lightness and gloss, in bytes.
 """
 
-from typing import Final
+import math
+from typing import Final, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
-from scipy.ndimage import map_coordinates
+from numba import njit
 
 TEXELS: Final = 8
 """Texels along a triangle's edges."""
@@ -16,7 +17,9 @@ TEXELS: Final = 8
 NEUTRAL: Final = 128
 """The lightness that leaves a surface's colour as it is."""
 
-Texture = UInt8[np.ndarray, "f 8 8 2"]
+_LATTICE: Final = 16
+
+Texture = UInt8[np.ndarray, "n 8 8 2"]
 
 
 def per_texel(attributes: Float[np.ndarray, "v c"], faces: Int[np.ndarray, "f 3"]) -> Float32[np.ndarray, "f*64 c"]:
@@ -33,8 +36,22 @@ def per_texel(attributes: Float[np.ndarray, "v c"], faces: Int[np.ndarray, "f 3"
 
 def noise(points: Float[np.ndarray, "n 3"], cell: float, rng: np.random.Generator) -> Float32[np.ndarray, "n"]:
     """Return smooth noise in [-1, 1] whose lattice has cells of the given side, in the points' unit."""
-    lattice = rng.uniform(-1, 1, (16, 16, 16)).astype(np.float32)
-    return map_coordinates(lattice, points.T / cell, order=1, mode="grid-wrap")
+    lattice = rng.uniform(-1, 1, (_LATTICE, _LATTICE, _LATTICE)).astype(np.float32)
+    return _interpolate(lattice, (points / cell).astype(np.float32))
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _interpolate(lattice, places):
+    values = np.zeros(len(places), np.float32)
+    for i in range(len(places)):
+        x, y, z = math.floor(places[i, 0]), math.floor(places[i, 1]), math.floor(places[i, 2])
+        u, v, w = places[i, 0] - x, places[i, 1] - y, places[i, 2] - z
+        for corner in range(8):
+            dx, dy, dz = corner >> 2, (corner >> 1) & 1, corner & 1
+            weight = (u if dx else 1 - u) * (v if dy else 1 - v) * (w if dz else 1 - w)
+            values[i] += weight * lattice[(x + dx) % _LATTICE, (y + dy) % _LATTICE, (z + dz) % _LATTICE]
+    return values
 
 
 class TextureBank:
