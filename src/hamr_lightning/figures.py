@@ -33,6 +33,7 @@ _BOTH: Final = (235, 245, 235)
 _PREDICTED_ONLY: Final = (255, 140, 30)
 _ANNOTATED_ONLY: Final = (60, 120, 255)
 _BACKGROUND: Final = 24
+_LEAST_TILE: Final = 200
 _CURVES: Final = {"train": ("#4c8dd6", ""), "val": ("#e07a2c", "o")}
 
 _SUBPIXEL_BITS: Final = 4
@@ -107,17 +108,9 @@ def prediction_sheet(
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    rows = []
-    for index, image in enumerate(map(_picture, batch.image[:count])):
-        tiles = {"input": image, "skeleton (grey: annotated)": _predicted_skeleton(image, batch, prediction, index)}
-        if faces is not None:
-            scale_depth = np.array([1, 1, prediction.camera[index, 0].item()])
-            tiles["mesh"] = overlay_mesh(image, _array(prediction.points[index]) * scale_depth, _array(faces))
-        if prediction.silhouette is not None:
-            tiles["mask"] = _compared_masks(image, batch, prediction.silhouette, index)
-        rows.append(np.hstack(list(tiles.values())))
-    header = np.hstack([_label(text, batch.image.shape[-1]) for text in tiles])
-    return np.vstack([header, *rows])
+    rows = [_prediction_tiles(batch, prediction, faces, index) for index in range(min(count, len(batch)))]
+    header = np.hstack([_label(text, tile.shape[1]) for text, tile in rows[0].items()])
+    return np.vstack([header, *(np.hstack(list(tiles.values())) for tiles in rows)])
 
 
 def plot_training(metrics_csv: str | Path, path: str | Path) -> None:
@@ -183,6 +176,19 @@ def _with_joints(image: UInt8[np.ndarray, "h w 3"], batch: HandBatch, index: int
     return draw_skeleton(image, _array(batch.joints_2d[index]), _array(batch.validity("joints_2d")[index]))
 
 
+def _prediction_tiles(
+    batch: HandBatch, prediction: HandPrediction, faces: Int[Tensor, "f 3"] | None, index: int
+) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+    image = _picture(batch.image[index])
+    tiles = {"input": image, "skeleton (grey: annotated)": _predicted_skeleton(image, batch, prediction, index)}
+    if faces is not None:
+        scale_depth = np.array([1, 1, prediction.camera[index, 0].item()])
+        tiles["mesh"] = overlay_mesh(image, _array(prediction.points[index]) * scale_depth, _array(faces))
+    if prediction.silhouette is not None:
+        tiles["mask"] = _compared_masks(image, batch, prediction.silhouette, index)
+    return tiles
+
+
 def _predicted_skeleton(
     image: UInt8[np.ndarray, "h w 3"], batch: HandBatch, prediction: HandPrediction, index: int
 ) -> UInt8[np.ndarray, "h w 3"]:
@@ -227,8 +233,11 @@ def _resized(mask: Float[np.ndarray, "mask_h mask_w"], image: UInt8[np.ndarray, 
     return cv2.resize(np.nan_to_num(mask).clip(0, 1), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _picture(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    return _to_uint8(255 * _array(image).transpose(1, 2, 0))
+def _picture(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "tile_h tile_w 3"]:
+    """Convert a crop, and enlarge a small one for what is to be drawn on it."""
+    picture = _to_uint8(255 * _array(image).transpose(1, 2, 0))
+    factor = math.ceil(_LEAST_TILE / min(picture.shape[:2]))
+    return picture if factor == 1 else cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
 
 
 def _to_uint8(values: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

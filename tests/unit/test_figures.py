@@ -21,7 +21,7 @@ def joints_at(**places):
 
 
 def make_batch(**fields):
-    return HandBatch(torch.full((3, 3, 64, 64), 0.5), **fields)
+    return HandBatch(torch.full((3, 3, 256, 256), 0.5), **fields)
 
 
 def make_prediction(points, silhouette):
@@ -85,51 +85,55 @@ def test_the_nearer_triangle_hides_the_farther():
     )
 
 
-@pytest.mark.parametrize(("count", "shape"), [(1, (64, 128)), (3, (64, 384)), (32, (512, 512))])
+@pytest.mark.parametrize(("count", "shape"), [(1, (256, 512)), (3, (256, 1536)), (5, (512, 2048))])
 def test_a_batch_without_annotation_shows_its_images_twice(count, shape):
-    image = torch.rand(count, 3, 64, 64)
+    image = torch.rand(count, 3, 256, 256)
     sheet = figures.batch_sheet(HandBatch(image))
 
     assert sheet.shape == (*shape, 3)
-    np.testing.assert_array_equal(sheet[:64, :64], np.rint(255 * image[0].permute(1, 2, 0).numpy()))
-    np.testing.assert_array_equal(sheet[:64, :64], sheet[:64, 64:128])
+    np.testing.assert_array_equal(sheet[:256, :256], np.rint(255 * image[0].permute(1, 2, 0).numpy()))
+    np.testing.assert_array_equal(sheet[:256, :256], sheet[:256, 256:512])
+
+
+def test_small_crops_are_enlarged():
+    assert figures.batch_sheet(HandBatch(torch.rand(1, 3, 64, 64))).shape == (256, 512, 3)
 
 
 def test_a_batch_shows_only_valid_annotation():
     valid = torch.tensor([True, False, True])
     batch = make_batch(
-        mask=torch.ones(3, 64, 64), mask_valid=valid,
+        mask=torch.ones(3, 256, 256), mask_valid=valid,
         joints_2d=torch.zeros(3, 21, 2), joints_2d_valid=valid[:, None].expand(3, 21),
     )  # fmt: skip
     sheet = figures.batch_sheet(batch)
 
-    np.testing.assert_array_equal(sheet[:, 128:192], sheet[:, 192:256])
-    assert (sheet[:, :64] != sheet[:, 64:128]).any()
+    np.testing.assert_array_equal(sheet[:, 512:768], sheet[:, 768:1024])
+    assert (sheet[:, :256] != sheet[:, 256:512]).any()
 
 
 def test_predictions_are_shown_beside_the_annotation():
     left, top = (torch.zeros(3, 32, 32) for _ in range(2))
     left[:, :, :16] = 1
     top[:, :16] = 1
-    batch = make_batch(mask=top.repeat_interleave(2, 1).repeat_interleave(2, 2), mask_valid=torch.arange(3) < 1)
+    batch = make_batch(mask=top.repeat_interleave(8, 1).repeat_interleave(8, 2), mask_valid=torch.arange(3) < 1)
     points = torch.tensor(SQUARE).float().expand(3, 4, 3)
     sheet = figures.prediction_sheet(batch, make_prediction(points, left), torch.from_numpy(SQUARE_FACES), count=2)
 
-    assert sheet.shape == (28 + 2 * 64, 4 * 64, 3)
-    mask = sheet[28 : 28 + 64, 192:].astype(int)
-    both, annotated_only, predicted_only, neither = mask[16, 16], mask[16, 48], mask[48, 16], mask[48, 48]
+    assert sheet.shape == (28 + 2 * 256, 4 * 256, 3)
+    mask = sheet[28 : 28 + 256, 768:].astype(int)
+    both, annotated_only, predicted_only, neither = mask[64, 64], mask[64, 192], mask[192, 64], mask[192, 192]
     assert both.min() > 200
     assert annotated_only.argmax() == 2
     assert predicted_only.argmax() == 0
     assert neither.max() < 50
-    not_annotated = sheet[28 + 64 :, 192:]
-    assert np.ptp(not_annotated[48, 16]) == 0
+    not_annotated = sheet[28 + 256 :, 768:]
+    assert np.ptp(not_annotated[192, 64]) == 0
 
 
 def test_a_model_without_mesh_has_two_columns():
     prediction = make_prediction(torch.zeros(3, 0, 3), None)
 
-    assert figures.prediction_sheet(make_batch(), prediction, None).shape == (28 + 3 * 64, 2 * 64, 3)
+    assert figures.prediction_sheet(make_batch(), prediction, None).shape == (28 + 3 * 256, 2 * 256, 3)
 
 
 def test_no_rows_are_refused():

@@ -16,6 +16,7 @@ from hamr_lightning.skeleton import JOINT_COUNT, ROOT
 from hamr_lightning.types import HandBatch
 
 _MANO_VERTEX_COUNT = 778
+_FINEST = 16  # bounds the memory that a wrong key point, far outside, can ask for
 _MIRROR_ROTATION = np.array([1.0, -1.0, -1.0])
 
 
@@ -91,7 +92,7 @@ def _warp(
     image: Shaped[np.ndarray, "h w *c"], crop_to_image: Float[np.ndarray, "3 3"], size: int
 ) -> UInt8[np.ndarray, "s s *c"]:
     shrink = 2 * math.sqrt(abs(np.linalg.det(crop_to_image[:2, :2]))) / size
-    finer = size * max(1, round(shrink))
+    finer = size * min(max(1, round(shrink)), _FINEST)
     index_to_crop = np.array([[2 / finer, 0, 1 / finer - 1], [0, 2 / finer, 1 / finer - 1], [0, 0, 1]])
     index_to_index = crop_to_image @ index_to_crop
     index_to_index[:2, 2] -= 0.5

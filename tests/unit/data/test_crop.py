@@ -256,3 +256,7 @@ def test_what_was_augmented_renders_to_the_augmented_mask(decoder, seed, is_left
     difference = np.abs(rendered - batch.mask[0].numpy())
     assert difference.sum() < 0.015 * rendered.sum()
     np.testing.assert_array_equal(batch.image[0, 0], batch.mask[0])
+
+
+def test_a_wrong_key_point_costs_no_memory():
+    assert crop(sample_with_box(0, 0, 1e6, 10)).image.shape == (1, 3, 32, 32)
