@@ -43,10 +43,11 @@ class SyntheticDataset(HandDataset):
 
     Args:
         split: "train" or "val": two streams that share no sample.
-        count: Samples in an epoch, at least 1.
+        count: Samples in a training epoch, at least 1.
+        val_count: Samples of the validation split, at least 1.
         seed: At least 0.
         hand: A right hand model, or what :meth:`HandModel.load` takes.
-        image_size: Side of the picture in pixels, at least 32.
+        render_size: Side of the picture in pixels, at least 32.
         backgrounds: A folder of photographs to put behind the hands, its sub-folders included; None draws backgrounds.
         occluders: Share, in [0, 1], of samples in which things stand before the hand or are held.
 
@@ -58,23 +59,26 @@ class SyntheticDataset(HandDataset):
         self,
         split: Literal["train", "val"] = "train",
         count: int = 4096,
+        val_count: int = 512,
         seed: int = 0,
         hand: HandModel | str = "open",
-        image_size: int = 256,
+        render_size: int = 256,
         backgrounds: str | None = None,
         occluders: float = 0.25,
     ) -> None:
         _check("split", split, split in _SPLIT_STREAMS, f"one of {', '.join(_SPLIT_STREAMS)}")
         _check("count", count, count >= 1, "at least 1")
+        _check("val_count", val_count, val_count >= 1, "at least 1")
         _check("seed", seed, seed >= 0, "at least 0")
-        _check("image_size", image_size, image_size >= 32, "at least 32")
+        _check("render_size", render_size, render_size >= 32, "at least 32")
         _check("occluders", occluders, 0 <= occluders <= 1, "in [0, 1]")
         model = HandModel.load(hand) if isinstance(hand, str) else hand
         _check("hand", model.name, model.side == "right", "a right hand; left hands are mirrored ones")
-        self._split, self._count, self._seed, self._size, self._occluders = split, count, seed, image_size, occluders
+        self._split, self._count = split, count if split == "train" else val_count
+        self._seed, self._size, self._occluders = seed, render_size, occluders
         self._hand = ArticulatedHand(model)
         self._stage = Stage(model, np.random.default_rng(0))
-        self._lens = Lens(image_size)
+        self._lens = Lens(render_size)
         self._background = Photographs(backgrounds).crop if backgrounds is not None else procedural_background
 
     def __len__(self) -> int:

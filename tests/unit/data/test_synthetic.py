@@ -21,7 +21,7 @@ SIZE = 96
 
 @pytest.fixture(scope="module")
 def plain() -> SyntheticDataset:
-    return SyntheticDataset(image_size=SIZE, occluders=0.0)
+    return SyntheticDataset(render_size=SIZE, occluders=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def test_a_sample_is_a_pure_function_of_seed_split_epoch_and_index(plain: Synthe
     first = digest(plain.sample(3, 2))
     plain.sample(9, 1)
     assert digest(plain.sample(3, 2)) == first
-    others = [plain.sample(4, 2), plain.sample(3, 1), SyntheticDataset(image_size=SIZE, seed=1).sample(3, 2)]
-    validation = SyntheticDataset("val", image_size=SIZE, occluders=0.0)
+    others = [plain.sample(4, 2), plain.sample(3, 1), SyntheticDataset(render_size=SIZE, seed=1).sample(3, 2)]
+    validation = SyntheticDataset("val", render_size=SIZE, occluders=0.0)
     assert digest(validation.sample(3, 2)) == digest(validation.sample(3, 7))
     digests = {first, digest(validation.sample(3, 0)), *map(digest, others)}
     assert len(digests) == 5
@@ -80,7 +80,7 @@ def test_a_sample_is_a_pure_function_of_seed_split_epoch_and_index(plain: Synthe
 def test_another_process_renders_the_same(plain: SyntheticDataset) -> None:
     script = (
         "import sys; from hamr_lightning.data.synthetic import SyntheticDataset as Data;"
-        f"s = Data(image_size={SIZE}, occluders=0.0).sample(5, 1);"
+        f"s = Data(render_size={SIZE}, occluders=0.0).sample(5, 1);"
         "sys.stdout.buffer.write(s.image.tobytes() + s.vertices.tobytes())"
     )
     command = [sys.executable, "-c", script]
@@ -173,7 +173,7 @@ def test_hands_stand_out_and_pictures_are_neither_black_nor_white(samples: list[
 
 
 def test_things_are_cut_out_of_the_mask_and_lie_nearer() -> None:
-    data = SyntheticDataset(image_size=SIZE, occluders=1.0)
+    data = SyntheticDataset(render_size=SIZE, occluders=1.0)
     nearer = []
     for index in range(6):
         sample = data.sample(index, 0)
@@ -189,13 +189,13 @@ class TestBackgrounds:
     def test_photographs_stand_behind_the_hands(self, tmp_path) -> None:
         (tmp_path / "more").mkdir()
         cv2.imwrite(str(tmp_path / "more" / "green.PNG"), np.full((40, 60, 3), (10, 230, 10), np.uint8))
-        sample = SyntheticDataset(image_size=SIZE, backgrounds=str(tmp_path)).sample(0, 0)
+        sample = SyntheticDataset(render_size=SIZE, backgrounds=str(tmp_path)).sample(0, 0)
         behind = sample.image[~np.isfinite(sample.depth)].mean(axis=0)
         assert behind[1] > 2 * max(behind[0], behind[2])
 
     def test_a_broken_photograph_is_named(self, tmp_path) -> None:
         (tmp_path / "broken.jpg").write_bytes(b"no picture")
-        data = SyntheticDataset(image_size=SIZE, backgrounds=str(tmp_path))
+        data = SyntheticDataset(render_size=SIZE, backgrounds=str(tmp_path))
         with pytest.raises(ValueError, match=r"broken\.jpg.*cannot be read"):
             data.sample(0, 0)
 
@@ -215,7 +215,9 @@ def test_an_index_out_of_range_is_refused(index: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"count": 0}, {"seed": -1}, {"image_size": 31}, {"occluders": 1.5}, {"hand": "left"}], ids=str
+    "wrong",
+    [{"count": 0}, {"seed": -1}, {"render_size": 31}, {"val_count": 0}, {"occluders": 1.5}, {"hand": "left"}],
+    ids=str,
 )
 def test_arguments_out_of_bounds_are_refused(wrong: dict) -> None:
     ((name, _),) = wrong.items()
@@ -229,5 +231,5 @@ def test_arguments_out_of_bounds_are_refused(wrong: dict) -> None:
 @pytest.mark.mano
 @pytest.mark.skipif("HAMR_MANO_RIGHT" not in os.environ, reason="HAMR_MANO_RIGHT names no MANO file")
 def test_a_mano_hand_is_rendered() -> None:
-    sample = SyntheticDataset(hand=os.environ["HAMR_MANO_RIGHT"], image_size=SIZE).sample(0, 0)
+    sample = SyntheticDataset(hand=os.environ["HAMR_MANO_RIGHT"], render_size=SIZE).sample(0, 0)
     assert sample.mask.mean() / 255 > 0.02
