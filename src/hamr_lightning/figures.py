@@ -182,7 +182,7 @@ def _prediction_tiles(
     image = _picture(batch.image[index])
     tiles = {"input": image, "skeleton (grey: annotated)": _predicted_skeleton(image, batch, prediction, index)}
     if faces is not None:
-        scale_depth = np.array([1, 1, prediction.camera[index, 0].item()])
+        scale_depth = np.array([1, 1, abs(prediction.camera[index, 0].item())])
         tiles["mesh"] = overlay_mesh(image, _array(prediction.points[index]) * scale_depth, _array(faces))
     if prediction.silhouette is not None:
         tiles["mask"] = _compared_masks(image, batch, prediction.silhouette, index)
