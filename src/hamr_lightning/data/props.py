@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
 
 from hamr_lightning.data.skin import mottling
 from hamr_lightning.data.textures import TextureBank, noise, per_texel
@@ -37,9 +38,9 @@ def boundary_loop(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "n"]:
     if not following:
         raise ValueError("the hand model's mesh is closed; a forearm needs an opening at the wrist")
     loop = [min(following)]
-    while (vertex := following[loop[-1]]) != loop[0]:
-        loop.append(vertex)
-    if len(loop) != len(following):
+    while len(loop) < len(following):
+        loop.append(following.get(loop[-1], loop[0]))
+    if len(set(loop)) < len(loop):
         raise ValueError("the hand model's mesh has other openings than the wrist's; close them")
     return np.array(loop)
 
@@ -73,11 +74,25 @@ def bend_arm(
     path = centre + np.cumsum(steps, axis=0)
     centres = np.stack([np.interp(stations, _PATH, path[:, i]) for i in range(3)], axis=1)
     turned, ahead = _directions(axis, forearm, upper_arm, stations)
-    frames = _turn(turned, ahead) @ _turn(np.broadcast_to(axis, turned.shape), turned)
+    frames = turns_between(turned, ahead) @ turns_between(np.broadcast_to(axis, turned.shape), turned)
     flatness = np.interp(stations, (0, 0.02), (0, 1))
     flattened = offsets - flatness[:, None, None] * heights[:, None] * axis
     rings = centres[:, None] + girths[:, None, None] * np.einsum("rij,rnj->rni", frames, flattened)
     return rings.reshape(-1, 3)
+
+
+def turns_between(start: Float[np.ndarray, "n 3"], end: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3 3"]:
+    """Return the smallest rotations that turn unit vectors into others, which are not their opposites."""
+    x, y, z = np.cross(start, end).T
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
+    cosine = np.einsum("nk,nk->n", start, end)[:, None, None]
+    return np.eye(3) + cross + cross @ cross / (1 + cosine)
+
+
+def random_turn(rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
+    """Return a rotation matrix, all rotations being equally likely."""
+    return Rotation.from_quat(rng.standard_normal(4)).as_matrix()
 
 
 def arm_girths(stations: Float[np.ndarray, "r"]) -> Float[np.ndarray, "r"]:
@@ -182,19 +197,9 @@ def _directions(
     stations: Float[np.ndarray, "r"],
 ) -> tuple[Float[np.ndarray, "r 3"], Float[np.ndarray, "r 3"]]:
     """Return where the arm would point without an elbow, and where it points."""
-    wrist, elbow = np.interp(stations, (0, 0.04), (0, 1))[:, None], np.interp(stations, (0.2, 0.3), (0, 1))[:, None]
-    return _unit((1 - wrist) * axis + wrist * forearm), _unit(
-        (1 - wrist) * axis + wrist * ((1 - elbow) * forearm + elbow * upper_arm)
-    )
-
-
-def _turn(start: Float[np.ndarray, "n 3"], end: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3 3"]:
-    """The smallest rotations that turn unit vectors into others (not the opposite ones)."""
-    x, y, z = np.cross(start, end).T
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    cosine = np.einsum("nk,nk->n", start, end)[:, None, None]
-    return np.eye(3) + cross + cross @ cross / (1 + cosine)
+    wrist, elbow = (np.interp(stations, span, (0, 1))[:, None] for span in ((0, 0.04), (0.2, 0.3)))
+    straight = (1 - wrist) * axis + wrist * forearm
+    return _unit(straight), _unit(straight + elbow * (upper_arm - forearm))
 
 
 def _unit(vectors: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:

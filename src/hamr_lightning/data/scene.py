@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from scipy.spatial.transform import Rotation
 
 from hamr_lightning.data.props import (
     ARM_STATIONS,
@@ -14,6 +13,7 @@ from hamr_lightning.data.props import (
     bend_arm,
     boundary_loop,
     loop_axis,
+    random_turn,
     sleeve_body,
     solid_bodies,
 )
@@ -136,7 +136,7 @@ class Stage:
         stations = cuff + np.maximum(ARM_STATIONS - ARM_STATIONS[1], 0)
         folds = 1 + np.clip(rng.normal(0, 0.03, rings), -0.05, 0.05)
         girths = arm_girths(stations) * width * folds
-        girths[0] = np.interp(cuff, ARM_STATIONS, arm_girths(ARM_STATIONS))
+        girths[:1] = arm_girths(stations[:1])
         cloth = np.tile(random_colour(rng) ** 2, (rings * len(loop), 1))
         sleeve = bend_arm(loop, forearm, upper_arm, stations, girths)
         return [arm, _Part(sleeve, self._sleeve.faces, cloth, 0.0, _choose(self._sleeve.texture_rows, rng))]
@@ -150,7 +150,7 @@ class Stage:
         else:
             nearness = rng.uniform(0.6, 0.9)
             place, size = nearness * hand[rng.integers(len(hand))], nearness * size
-        vertices = (body.vertices * size) @ Rotation.random(rng=rng).as_matrix() + place
+        vertices = (body.vertices * size) @ random_turn(rng) + place
         colour = np.tile(random_colour(rng) ** 2, (len(vertices), 1))
         return _Part(vertices, body.faces, colour, rng.uniform(0, 0.3), _choose(body.texture_rows, rng))
 

@@ -33,7 +33,7 @@ class Photographs:
             ValueError: If the file cannot be read as a picture.
         """
         file = self._files[rng.integers(len(self._files))]
-        picture = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
+        picture = cv2.imread(str(file))
         if picture is None:
             raise ValueError(f"backgrounds: {str(file)!r} cannot be read as a picture; mend or remove it")
         height, width = picture.shape[:2]
@@ -41,7 +41,8 @@ class Photographs:
         top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
         square = picture[top : top + side, left : left + side]
         resized = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
-        return np.ascontiguousarray(resized[:, ::-1]) if rng.random() < 0.5 else resized
+        step = -1 if rng.random() < 0.5 else 1
+        return np.ascontiguousarray(resized[:, ::step, ::-1])
 
 
 def random_colour(rng: np.random.Generator) -> Float32[np.ndarray, "3"]:
@@ -70,13 +71,13 @@ def octave_noise(
     while cells < finest:
         cells, amplitude = 2 * cells, 0.55 * amplitude
         field = cv2.resize(field, (cells, cells), interpolation=cv2.INTER_CUBIC).reshape(cells, cells, channels)
-        field += amplitude * rng.uniform(-1, 1, field.shape).astype(np.float32)
+        field = field + amplitude * rng.uniform(-1, 1, field.shape).astype(np.float32)
     return cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC).reshape(size, size, channels)
 
 
 def _gradient(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
-    corners = random_colour(rng) + rng.normal(0, 0.12, (2, 2, 3)).astype(np.float32)
-    return cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
+    corners = random_colour(rng) + rng.normal(0, 0.12, (2, 2, 1)) + rng.normal(0, 0.05, (2, 2, 3))
+    return cv2.resize(corners.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def _wall(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
@@ -85,7 +86,7 @@ def _wall(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
 
 def _foliage(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
     finest = int(2 ** rng.integers(3, 7))
-    noise = octave_noise(rng, size, finest, 1) + 0.3 * octave_noise(rng, size, finest // 2, 3)
+    noise = octave_noise(rng, size, finest, 1) + 0.2 * octave_noise(rng, size, finest // 2, 3)
     return _gradient(rng, size) + np.float32(rng.uniform(0.05, 0.3)) * noise
 
 
@@ -105,7 +106,7 @@ def _stripes(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"
     share = _stripe(rng, size)
     if rng.random() < 0.5:
         share = 0.5 * (share + _stripe(rng, size))
-    return _gradient(rng, size) + share[..., None] * rng.normal(0, 0.25, 3).astype(np.float32)
+    return _gradient(rng, size) + share[..., None] * (rng.normal(0, 0.2) + rng.normal(0, 0.1, 3)).astype(np.float32)
 
 
 def _stripe(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s"]:

@@ -80,7 +80,7 @@ def paint(picture: UInt8[np.ndarray, "h w 3"], fragments: Fragments, surface: Su
     """Paint the scene over a picture, with antialiased edges.
 
     Of the samples in a pixel that see the same triangle, one is shaded. Encoding is by a square root, which is within
-    a few parts in a hundred of sRGB's.
+    0.04 of sRGB's.
 
     Args:
         picture: The background, sRGB; changed in place.

@@ -50,8 +50,10 @@ def paint_hand(hand: HandModel, bank: TextureBank, rng: np.random.Generator) -> 
     skin = _Surface(hand.vertices, normals, _finger_shares(hand.skinning_weights))
     texels = _Surface(*(per_texel(values, hand.faces) for values in (skin.points, skin.normals, skin.shares)))
 
-    palmar = np.clip(0.5 - 1.5 * skin.facing_back(), 0, 1)
-    dorsal = 1 - palmar
+    dorsal = np.clip(0.5 + 1.5 * skin.facing_back(), 0, 1)
+    wrist, middle = anatomy.joints[[0, 4]]
+    from_wrist = (skin.points - wrist) @ (middle - wrist) / np.sum((middle - wrist) ** 2)
+    palmar = (1 - dorsal) * np.clip(3 * from_wrist, 0, 1)
     tips = _near(skin.points, anatomy.tips, 0.013).max(axis=1)
     knuckles = _near(skin.points, anatomy.joints[1:], 0.012).max(axis=1)
     nails = _nails(texels, anatomy)

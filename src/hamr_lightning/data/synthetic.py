@@ -13,6 +13,7 @@ from hamr_lightning.data.articulation import ArticulatedHand
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.lens import Lens
 from hamr_lightning.data.poses import sample_hand_poses
+from hamr_lightning.data.props import random_turn, turns_between
 from hamr_lightning.data.scene import Scene, Stage
 from hamr_lightning.data.scenery import Photographs, procedural_background
 from hamr_lightning.data.shading import SAMPLES_PER_SIDE, Lights, Surface, irradiance, paint, soft_visibility
@@ -24,6 +25,7 @@ from hamr_lightning.registry import register
 _SPLIT_STREAMS: Final = {"train": 0, "val": 1}
 _MOST_SHAPE: Final = 2.5
 _NEAREST: Final = 0.3
+_HAND: Final = slice(778)
 _TOWARDS_CAMERA, _FROM_CAMERA = -0.6, 0.95
 _SKIN_WRAP: Final = np.array([0.35, 0.2, 0.12], np.float32)
 
@@ -37,9 +39,9 @@ class SyntheticDataset(HandDataset):
     views are equally likely but for two things: the forearm, whose part along the viewing axis is uniform as on a
     sphere, is kept from pointing at the camera, and comes from below more often than from above.
 
-    The mask is of the hand with its wrist closed flat, as a silhouette renderer shows it; things in front of the hand
-    are cut out of it, as in RHD, the forearm is not. Its edges are antialiased to quarters. The depth is that of
-    whatever is nearest, forearm and things included, and infinite in the background.
+    The mask is of the hand with its wrist closed flat, as a silhouette renderer shows it. Things in front of the hand
+    are cut out of it, as in RHD; the forearm is taken to hide nothing. Its edges are antialiased to quarters. The
+    depth is that of whatever is nearest, forearm and things included, and infinite in the background.
 
     Args:
         split: "train" or "val": two streams that share no sample.
@@ -128,15 +130,14 @@ def _check(name: str, value: object, holds: bool, bound: str) -> None:
 
 def _draw_view(wrist_axis: Float[np.ndarray, "3"], rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
     """Return a rotation from the rest hand's axes to the camera's."""
-    anyhow = Rotation.random(rng=rng)
-    x, y, z = anyhow.apply(wrist_axis)
-    from_below = math.atan2(x, y) / math.pi
+    anyhow = random_turn(rng)
+    forearm = anyhow @ wrist_axis
+    from_below = math.atan2(forearm[0], forearm[1]) / math.pi
     azimuth = math.pi * math.copysign(abs(from_below) ** 1.5, from_below)
-    depth = _TOWARDS_CAMERA + (_FROM_CAMERA - _TOWARDS_CAMERA) * (z + 1) / 2
+    depth = _TOWARDS_CAMERA + (_FROM_CAMERA - _TOWARDS_CAMERA) * (forearm[2] + 1) / 2
     width = math.sqrt(1 - depth**2)
     wanted = np.array([width * math.sin(azimuth), width * math.cos(azimuth), depth])
-    aligned, _ = Rotation.align_vectors(wanted, np.array([x, y, z]))
-    return (aligned * anyhow).as_matrix()
+    return turns_between(forearm[None], wanted[None])[0] @ anyhow
 
 
 def _draw_camera(
@@ -144,11 +145,11 @@ def _draw_camera(
 ) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
     """Return K, and the translation that puts the hand into the picture, at random size and somewhat off its centre."""
     focal = size * math.exp(rng.uniform(math.log(1.1), math.log(3.5)))
-    share = rng.uniform(0.45, 0.85)
+    share = rng.uniform(0.4, 0.7)
     low, high = posed.min(axis=0), posed.max(axis=0)
     extent = (high - low)[:2].max()
     distance = max(focal * extent / (share * size) + (high - low)[2] / 2, _NEAREST)
-    offset = rng.uniform(-0.5, 0.5, 2) * (1 - share) * size
+    offset = rng.uniform(-0.35, 0.35, 2) * (1 - share) * size
     centre = np.array([*(offset * distance / focal), distance])
     intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
     return intrinsics, centre - (low + high) / 2
@@ -186,11 +187,11 @@ def _light(
 ) -> None:
     """Paint the scene over the background, in light that suits it."""
     lights = _draw_lights(np.square(np.array(cv2.mean(picture)[:3]) / 255), rng)
-    hand = scene.vertices[:778]
+    hand = scene.vertices[_HAND]
     visibility = soft_visibility(scene.vertices, hand, lights)
     received = irradiance(scene.normals, visibility, lights, _SKIN_WRAP)
-    facing = scene.normals[:778, 2] < 0
-    exposure = math.exp(rng.normal(-0.25, 0.25)) / max(received[:778][facing].mean(), 1e-3)
+    facing = scene.normals[_HAND, 2] < 0
+    exposure = math.exp(rng.normal(-0.25, 0.25)) / max(received[_HAND][facing].mean(), 1e-3)
     surface = Surface(
         faces=scene.faces,
         radiance=scene.reflectance * received * np.float32(exposure),

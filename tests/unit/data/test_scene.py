@@ -111,7 +111,8 @@ class TestSkin:
         bank = TextureBank()
         paint = paint_hand(hand, bank, np.random.default_rng(0))
         normals = vertex_normals(hand.vertices, hand.faces)
-        of_palm = hand.skinning_weights[:, 0] > 0.9
+        wrist, knuckle = (hand.joint_regressor @ hand.vertices)[[0, 4], 0]
+        of_palm = (hand.skinning_weights[:, 0] > 0.9) & (hand.vertices[:, 0] < (wrist + knuckle) / 2)
         assert (
             paint.melanin[of_palm & (normals[:, 1] < -0.8)].max() < paint.melanin[of_palm & (normals[:, 1] > 0.8)].min()
         )
