@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,9 +12,38 @@ from torch.utils.data import DataLoader
 from hamr_lightning.data.augmentation import Augmentation
 from hamr_lightning.data.base import HandDataset
 from hamr_lightning.data.crop import HandCrop
-from hamr_lightning.data.loading import CroppedHands, EpochSampler, use_one_thread
+from hamr_lightning.data.loading import CroppedHands, EpochSampler, set_up_worker
 from hamr_lightning.errors import UserError
 from hamr_lightning.types import HandBatch
+
+
+class ResumableLoader(DataLoader[HandBatch]):
+    """A loader whose sampler is an :class:`EpochSampler`, and that goes on in the epoch that a checkpoint was saved in.
+
+    Lightning saves and restores its state.
+    """
+
+    sampler: EpochSampler
+    _given = 0
+    _resumed: Mapping[str, int] | None = None
+
+    def __iter__(self) -> Iterator[HandBatch]:  # type: ignore[override]
+        """Yield the batches of the sampler's epoch that have not been given before the resumption."""
+        # Only here, at the first batch, has Lightning told the sampler which epoch it is.
+        resumed, self._resumed = self._resumed, None
+        self._given = resumed["batches"] if resumed and resumed["epoch"] == self.sampler.epoch else 0
+        self.sampler.skipped = self._given * (self.batch_size or 1)
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and how many of its batches have been given."""
+        return {"epoch": self.sampler.epoch, "batches": self._given}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on where a state was saved."""
+        self._resumed = state
 
 
 class HandDataModule(pl.LightningDataModule):
@@ -74,7 +104,7 @@ class HandDataModule(pl.LightningDataModule):
                 f"rank(s) fill no batch of more than {largest}"
             )
         sampler = EpochSampler(len(self._train), self._seed, rank, replicas)
-        return self._loader(self._train, sampler=sampler, drop_last=True)
+        return ResumableLoader(self._train, sampler=sampler, drop_last=True, **self._loader_arguments())
 
     def val_dataloader(self) -> DataLoader[HandBatch]:
         """Return this rank's loader of validation batches.
@@ -85,23 +115,21 @@ class HandDataModule(pl.LightningDataModule):
         rank, replicas = self._rank_and_replicas()
         if len(self._val) < replicas:
             raise UserError(f"data.val has {len(self._val)} samples, which is too few for {replicas} rank(s)")
-        return self._loader(self._val, sampler=range(rank, len(self._val), replicas))
+        return DataLoader(self._val, sampler=range(rank, len(self._val), replicas), **self._loader_arguments())
 
     def _rank_and_replicas(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def _loader(self, samples: CroppedHands, **arguments: Any) -> DataLoader[HandBatch]:
-        return DataLoader(
-            samples,
-            batch_size=self._batch_size,
-            num_workers=self._workers,
-            collate_fn=HandBatch.concatenate,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self._workers > 0,
-            worker_init_fn=use_one_thread,
-            multiprocessing_context=_worker_context() if self._workers else None,
-            **arguments,
-        )
+    def _loader_arguments(self) -> dict[str, Any]:
+        return {
+            "batch_size": self._batch_size,
+            "num_workers": self._workers,
+            "collate_fn": HandBatch.concatenate,
+            "pin_memory": torch.cuda.is_available(),
+            "persistent_workers": self._workers > 0,
+            "worker_init_fn": set_up_worker,
+            "multiprocessing_context": _worker_context() if self._workers else None,
+        }
 
 
 def _worker_context() -> Any:

@@ -3,6 +3,7 @@
 Apart from the data module so that workers, which import this, need not import Lightning.
 """
 
+import signal
 from collections.abc import Iterator
 
 import cv2
@@ -60,15 +61,19 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Every rank gets equally many; up to ``replicas - 1`` of an epoch's last are left out. Lightning calls
     :meth:`set_epoch`; as the epoch travels in the keys, workers hold no state.
+
+    Attributes:
+        epoch: The epoch that the next iteration is of.
+        skipped: How many keys the next iteration leaves out at its beginning.
     """
 
     def __init__(self, length: int, seed: int = 0, rank: int = 0, replicas: int = 1) -> None:
         self._length, self._seed, self._rank, self._replicas = length, seed, rank, replicas
-        self._epoch = 0
+        self.epoch = self.skipped = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration is of."""
-        self._epoch = epoch
+        self.epoch = epoch
 
     def __len__(self) -> int:
         """Return the number of keys for this rank."""
@@ -76,13 +81,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield this rank's keys."""
-        seeds = np.random.SeedSequence((self._seed, self._epoch), spawn_key=_ORDER_STREAM)
+        seeds = np.random.SeedSequence((self._seed, self.epoch), spawn_key=_ORDER_STREAM)
         order = np.random.default_rng(seeds).permutation(self._length)
-        for index in order[self._rank : len(self) * self._replicas : self._replicas]:
-            yield self._epoch, int(index)
+        for index in order[self._rank : len(self) * self._replicas : self._replicas][self.skipped :]:
+            yield self.epoch, int(index)
 
 
-def use_one_thread(worker: int) -> None:
-    """Keep a worker process from starting threads of its own."""
+def set_up_worker(worker: int) -> None:
+    """Keep a worker process from starting threads of its own, and from ending before the trainer says so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of the terminal
     cv2.setNumThreads(1)
     numba.set_num_threads(1)
