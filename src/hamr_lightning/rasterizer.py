@@ -93,8 +93,14 @@ def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f
 def interpolate(
     fragments: Fragments, faces: Int[np.ndarray, "f 3"], attributes: Float[np.ndarray, "v c"]
 ) -> Float32[np.ndarray, "h w c"]:
-    """Interpolate values given at the vertices over the picture; 0 where nothing is."""
+    """Interpolate values given at the vertices over the picture; 0 where nothing is.
+
+    Raises:
+        ValueError: If ``faces`` names a vertex that does not exist, or the picture shows more triangles.
+    """
     _check_faces(faces, len(attributes))
+    if fragments.face_index.max(initial=-1) >= len(faces):
+        raise ValueError(f"the picture shows triangle {fragments.face_index.max()}, but faces has only {len(faces)}")
     return _interpolate(
         fragments.face_index,
         fragments.barycentric,

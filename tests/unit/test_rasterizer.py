@@ -132,6 +132,10 @@ def test_faces_out_of_range_are_refused() -> None:
         rasterize(np.ones((3, 3)), np.array([[0, 1, 3]]), 4, 4)
     with pytest.raises(ValueError, match="got -1"):
         vertex_normals(np.ones((3, 3)), np.array([[0, 1, -1]]))
+    points = np.array([(0.0, 0, 1), (9, 0, 1), (0, 9, 1)])
+    fragments = rasterize(points, np.array([[1, 1, 1], [0, 1, 2]]), 4, 4)
+    with pytest.raises(ValueError, match="triangle 1, but faces has only 1"):
+        interpolate(fragments, np.array([[0, 1, 2]]), points)
 
 
 def test_interpolation_recovers_the_ray_through_each_pixel() -> None:
