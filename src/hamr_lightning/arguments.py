@@ -7,11 +7,11 @@ something to import.
 
 import inspect
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from hamr_lightning.registry import nearest
 from hamr_lightning.strict_yaml import KeyPath
@@ -103,22 +103,22 @@ def _check_value(plain_type: Any, value: Any, path: KeyPath) -> tuple[Any, list[
         return None, [Problem(path, "takes an object, which a recipe cannot give; remove it")]
     if plain_type is Any or type(value) in members:
         return value, []
-    record = next((member for member in members if is_dataclass(member)), None)
-    if record is not None and isinstance(value, Mapping):
-        return _check_record(record, value, path)
+    records = [member for member in members if is_dataclass(member)]
+    if records and isinstance(value, Mapping):
+        return _check_record(records[0], value, path)
     try:
-        return _converted(plain_type, value), []
+        return _converted([member for member in members if member not in records], value), []
     except ValueError:
         return None, [Problem(path, f"must be {_describe(plain_type)}, got {value!r}")]
 
 
-def _converted(plain_type: Any, value: Any) -> Any:
+def _converted(types_allowed: Sequence[Any], value: Any) -> Any:
     from jsonargparse import ArgumentError, ArgumentParser
 
-    if value is None:  # to jsonargparse, None is no value at all
+    if value is None or not types_allowed:  # to jsonargparse, None is no value at all
         raise ValueError
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=plain_type)
+    parser.add_argument("--value", type=Union[tuple(types_allowed)])  # noqa: UP007 - computed members
     try:
         return parser.parse_object({"value": value}).value
     except ArgumentError as error:
@@ -137,8 +137,8 @@ def _check_record(record: Any, given: Mapping[str, Any], path: KeyPath) -> tuple
 
 def _annotations(function: Any) -> dict[str, Any]:
     try:
-        return get_type_hints(function, include_extras=False)
-    except NameError:  # names imported for the type checker only: nothing to check against
+        return get_type_hints(function)
+    except (NameError, AttributeError):  # names imported for the type checker only: nothing to check against
         return {}
 
 
@@ -149,32 +149,26 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 def _plain(annotation: Any) -> Any:
     """Return the annotation without what is not plain data, None if nothing is left."""
     origin = get_origin(annotation)
-    if origin is Annotated:
-        return _plain(get_args(annotation)[0])
-    if annotation is Any or annotation in _SCALARS or annotation in _CONTAINERS or origin is Literal:
-        return annotation
-    if is_dataclass(annotation):
+    if annotation is Any or annotation in (*_SCALARS, *_CONTAINERS) or origin is Literal or is_dataclass(annotation):
         return annotation
     if origin in (Union, types.UnionType):
         kept = [member for member in map(_plain, get_args(annotation)) if member is not None]
         return Union[tuple(kept)] if set(kept) - {types.NoneType} else None  # noqa: UP007 - computed members
     if origin in _CONTAINERS:
-        arguments = [item if item is ... else _plain(item) for item in get_args(annotation)]
-        return None if None in arguments else annotation
+        items = [item if item is ... else _plain(item) for item in get_args(annotation)]
+        return None if any(item is None or is_dataclass(item) for item in items) else origin[tuple(items)]
     return None
 
 
 def _describe(plain_type: Any) -> str:
-    names = {types.NoneType: "null", bool: "true or false", dict: "a mapping"}
-    return " or ".join(
-        dict.fromkeys(
-            " or ".join(map(repr, get_args(member)))
-            if get_origin(member) is Literal
-            else "a mapping"
-            if is_dataclass(member) or get_origin(member) is dict
-            else names.get(member, getattr(member, "__name__", str(member)))
-            if get_origin(member) is None
-            else str(member)
-            for member in _members(plain_type)
-        )
-    )
+    return " or ".join(dict.fromkeys(map(_describe_member, _members(plain_type))))
+
+
+def _describe_member(member: Any) -> str:
+    if get_origin(member) is Literal:
+        return " or ".join(map(repr, get_args(member)))
+    if is_dataclass(member) or dict in (member, get_origin(member)):
+        return "a mapping"
+    if get_origin(member) is not None:
+        return str(member)
+    return {types.NoneType: "null", bool: "true or false"}.get(member, getattr(member, "__name__", str(member)))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from hamr_lightning.arguments import Problem, parameters
 from hamr_lightning.recipe_check import SECTIONS, check, data_module_keys
-from hamr_lightning.recipe_source import RecipeError, Source, merge_overrides, read_recipe
+from hamr_lightning.recipe_source import OVERRIDE, RecipeError, Source, merge_overrides, read_recipe
 from hamr_lightning.strict_yaml import KeyPath, dump
 
 if TYPE_CHECKING:
@@ -207,12 +207,11 @@ class Recipe:
             raise RecipeError([self._describe(problem) for problem in problems])
 
     def _describe(self, problem: Problem) -> str:
-        path = problem.path
-        within = (origin for key, origin in self._origins.items() if key[: len(path)] == path)
-        above = (self._origins[path[:end]] for end in range(len(path) - 1, -1, -1) if path[:end] in self._origins)
-        origin = self._origins.get(path) or next(within, None) or next(above, None)
-        place = f"{'.'.join(path)}: {problem.message}"
-        return place if origin is None else f"{origin}: {place}"
+        path, origins = problem.path, self._origins
+        above = [origins[path[:end]] for end in range(len(path), -1, -1) if path[:end] in origins]
+        overrides = [place for key, place in origins.items() if key[: len(path)] == path and place.startswith(OVERRIDE)]
+        places = [*(above[:1] if path in origins or not overrides else []), *overrides]
+        return ": ".join(filter(None, [", ".join(dict.fromkeys(places)), ".".join(path), problem.message]))
 
 
 class _Attempt:

@@ -35,7 +35,7 @@ _FILLED_IN: Final[Mapping[str, tuple[str, ...]]] = {
     "dataset": ("split", "seed"),
     "data module": ("train", "val", "seed"),
     "trainer": ("logger", "callbacks", "default_root_dir", "use_distributed_sampler", "enable_checkpointing"),
-    "logger": ("save_dir", "dir", "version", "experiment"),
+    "logger": ("save_dir", "root_dir", "dir", "version", "experiment"),
 }
 """What the library gives to each part's constructor; a recipe may not."""
 

@@ -11,6 +11,9 @@ from hamr_lightning.strict_yaml import MAX_CHARACTERS, KeyPath, StrictYamlError,
 
 KeptKeys: TypeAlias = Callable[[], frozenset[str]]
 
+OVERRIDE: Final = "override"
+"""How the place of a key begins that comes from an override and not from a file."""
+
 _SUFFIX: Final = ".yaml"
 
 
@@ -145,9 +148,9 @@ def _join_overrides(overrides: Sequence[str]) -> Source:
             keys, value = _parse_override(override)
             _add(joined.tree, keys, value)
         except ValueError as error:
-            problems.append(f"override {override!r}: {error}")
+            problems.append(f"{OVERRIDE} {override!r}: {error}")
         else:
-            joined.origins[keys] = f"override {override!r}"
+            joined.origins[keys] = f"{OVERRIDE} {override!r}"
     if problems:
         raise RecipeError(problems)
     return joined

@@ -7,6 +7,7 @@ module that fails to import breaks only the components that it would have regist
 
 import importlib
 import pkgutil
+import warnings
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, Final, TypeVar
@@ -20,6 +21,15 @@ ROLE_MODULES: Final = {
     "dataset": "data",
 }
 """Each kind of component and the module or package of ``hamr_lightning`` that holds its built-in ones."""
+
+_ROLES: Final = {
+    "backbone": ("backbones", "Backbone"),
+    "regressor": ("regressors", "IterativeRegressor"),
+    "decoder": ("decoders", "Decoder"),
+    "renderer": ("renderers.base", "SilhouetteRenderer"),
+    "loss": ("losses.base", "Loss"),
+    "dataset": ("data.base", "HandDataset"),
+}
 
 ENTRY_POINT_GROUPS: Final = {
     kind: f"hamr_lightning.{module if kind != 'dataset' else 'datasets'}" for kind, module in ROLE_MODULES.items()
@@ -45,11 +55,15 @@ def register(kind: str, name: str) -> Callable[[_Component], _Component]:
 
     Raises:
         UnknownComponentError: If the kind is not known.
-        ValueError: If another class has the name already.
+        ValueError: If what is decorated is no subclass of the kind's abstract class, or another class has the name.
     """
     _check_kind(kind)
 
     def decorate(component: _Component) -> _Component:
+        module, role = _ROLES[kind]
+        base = getattr(importlib.import_module(f"hamr_lightning.{module}"), role)
+        if not (isinstance(component, type) and issubclass(component, base)):
+            raise ValueError(f"the {kind} {name!r} must be a subclass of hamr_lightning.{module}.{role}: {component!r}")
         known = _registered[kind].get(name)
         if known is not None and _identity(known) != _identity(component):
             raise ValueError(
@@ -130,3 +144,5 @@ def _discover(kind: str) -> None:
             register(kind, entry_point.name)(entry_point.load())
         except Exception as error:
             _broken[kind][entry_point.name] = error
+            if entry_point.name in _registered[kind]:
+                warnings.warn(f"the {kind} of {entry_point.value} is left out: {error}", stacklevel=2)
