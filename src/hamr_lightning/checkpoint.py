@@ -1,14 +1,16 @@
 """Loading a model from a checkpoint: plain tensors and data only, whatever the file says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from yaml import YAMLError
 
 from hamr_lightning.errors import UserError
 from hamr_lightning.module import HAMRModule
 from hamr_lightning.recipe import Recipe, override
+from hamr_lightning.strict_yaml import StrictYamlError, dump, parse
 
 
 class CheckpointError(UserError):
@@ -31,7 +33,7 @@ def load_checkpoint(path: str | Path, overrides: Sequence[str] = ()) -> HAMRModu
         RecipeError: If the overrides have mistakes, or a part of the recipe is not to be had on this machine.
     """
     state = read_checkpoint(path)
-    recipe = override(Recipe(state["hyper_parameters"]["recipe"], {(): str(path)}), overrides)
+    recipe = override(Recipe(saved_recipe(state, path), {(): str(path)}), overrides)
     model = recipe.build_model()
     restore_weights(model, state, path)
     return model.eval()
@@ -58,7 +60,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def restore_weights(model: HAMRModule, state: dict[str, Any], path: str | Path) -> None:
+def saved_recipe(state: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """Return the recipe's sections that a checkpoint holds.
+
+    Raises:
+        CheckpointError: If they are anything else than plain data.
+    """
+    try:
+        tree = parse(dump(state["hyper_parameters"]["recipe"]))[0]
+    except (YAMLError, StrictYamlError) as error:
+        raise CheckpointError(f"{path}: its recipe is not plain data: {error}") from error
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{path}: its recipe is no mapping of sections")
+    return tree
+
+
+def restore_weights(model: HAMRModule, state: Mapping[str, Any], path: str | Path) -> None:
     """Load a checkpoint's weights.
 
     Raises:

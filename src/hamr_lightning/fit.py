@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from hamr_lightning import runs
 from hamr_lightning.baseline import constant_baseline
-from hamr_lightning.checkpoint import read_checkpoint, restore_weights
+from hamr_lightning.checkpoint import read_checkpoint, restore_weights, saved_recipe
 from hamr_lightning.data.datamodule import HandDataModule
 from hamr_lightning.errors import UserError
 from hamr_lightning.figures import plot_training, prediction_sheet, save_png
@@ -131,7 +131,7 @@ def _check_resumption(model: HAMRModule, recipe: Recipe, checkpoint: Path) -> No
     restore_weights(model, state, checkpoint)
     for section in ("optimizer", "scheduler"):
         saved, asked = (
-            tree.get(section) or {"name": None} for tree in (state["hyper_parameters"]["recipe"], recipe.to_dict())
+            tree.get(section) or {"name": None} for tree in (saved_recipe(state, checkpoint), recipe.to_dict())
         )
         if saved["name"] != asked["name"]:
             raise RunError(f"{checkpoint}: its {section} is {saved['name']}, that of the recipe {asked['name']}")

@@ -13,22 +13,7 @@ from hamr_lightning.recipe_check import data_module_keys
 from hamr_lightning.recipe_source import shipped_recipes
 from hamr_lightning.registry import available, find
 from hamr_lightning.strict_yaml import parse
-
-SMALL = """\
-name: small
-seed: 3
-backbone: {name: hourglass, stacks: 1, depth: 2, channels: 8, growth: 0, heatmaps: 21}
-regressor: {name: iterative, feature_size: 8, hidden: 8, iterations: 2, dropout: 0.0}
-decoder: {name: mano, pose_components: 9}
-renderer: {name: contour, size: 16}
-losses:
-  joints_3d: {weight: 10}
-  seg: {weight: 2}
-optimizer: {name: RMSprop, lr: 2e-4}
-scheduler: {name: ReduceLROnPlateau, factor: 0.7}
-data: {name: synthetic, image_size: 64, batch_size: 2, count: 4, val_count: 2, render_size: 64}
-trainer: {max_epochs: 1, accelerator: cpu}
-"""
+from small_recipe import SMALL_RECIPE
 
 
 @pytest.fixture
@@ -44,7 +29,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def small(write):
-    return write(SMALL, "small.yaml")
+    return write(SMALL_RECIPE, "small.yaml")
 
 
 def problems(path, *overrides):
@@ -67,7 +52,7 @@ def test_shipped_recipes_load_by_name(name):
 
 
 def test_a_path_goes_before_a_shipped_name(write, monkeypatch, tmp_path):
-    write(SMALL.replace("name: small", "name: mine"), "full")
+    write(SMALL_RECIPE.replace("name: small", "name: mine"), "full")
     monkeypatch.chdir(tmp_path)
     assert load_recipe("full").name == "mine"
 
@@ -367,7 +352,7 @@ def test_the_data_module_takes_seed_and_splits(small):
     assert images[0].shape == (2, 3, 64, 64)
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
-    assert len(first.train_dataloader()) == 2
+    assert len(first.train_dataloader()) == 4
 
 
 def test_the_trainer_takes_its_values_and_writes_nothing_yet(small, tmp_path):
