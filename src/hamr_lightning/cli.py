@@ -62,8 +62,8 @@ def _fit(given: list[str]) -> int:
         help="checkpoint to go on from; auto: the last one in --output, or of the recipe's newest run, if there is any",
     )
     parser.add_argument("--print-recipe", action="store_true", help="show the resolved recipe, and do no more")
-    options, rest = parser.parse_known_args(given)
-    recipe = _load_recipe(options.recipe, _overrides(rest, parser))
+    options, overrides = _parse(parser, given)
+    recipe = _load_recipe(options.recipe, overrides)
     if options.print_recipe:
         print(recipe.to_yaml(), end="")
         return 0
@@ -108,12 +108,11 @@ def _data(given: list[str]) -> int:
     preview.add_argument("--output", type=Path, default=Path("sheet.png"), metavar="PNG", help="default: %(default)s")
     preview.add_argument("--count", type=int, default=16, help="samples to show (default: %(default)s)")
     preview.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
-    options, rest = parser.parse_known_args(given)
-    overrides = ["data.batch_size=1", "data.workers=0", *_overrides(rest, preview)]
-    if options.name is not None:
-        overrides.append(f"data.name={options.name}")
+    options, overrides = _parse(parser, given)
     if options.count < 1:
         preview.error(f"--count must be at least 1, got {options.count}")
+    overrides += ["data.batch_size=1", "data.workers=0"]
+    overrides += [f"data.name={options.name}"] if options.name is not None else []
     count = _preview(_load_recipe(options.recipe, overrides), options.split, options.count, options.output)
     print(f"{options.output}: {count} samples")
     return 0
@@ -138,21 +137,26 @@ def _load_recipe(name: str, overrides: list[str]) -> "Recipe":
     return load_recipe(name, overrides)
 
 
-def _overrides(rest: list[str], parser: argparse.ArgumentParser) -> list[str]:
-    """Make ``key=value`` of what the parser left over: ``--key value`` and ``--key=value``."""
-    options = [option.lstrip("-") for action in parser._actions for option in action.option_strings]
-    overrides = []
-    words = iter(rest)
+def _parse(parser: argparse.ArgumentParser, given: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Return the options, and the overrides as ``key=value``."""
+    own: list[str] = []
+    overrides: list[str] = []
+    words = iter(given)
     for word in words:
         key, separator, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or key.split(".")[0] not in SECTIONS:
-            parser.error(f"unknown option {word!r}; {nearest(key, [*options, *SECTIONS])}")
+            own.append(word)
+            continue
         if not separator:
             value = next(words, "--")
             if value.startswith("--"):
                 parser.error(f"{word} needs a value")
         overrides.append(f"{key}={value}")
-    return overrides
+    options, unknown = parser.parse_known_args(own)
+    if unknown:
+        known = [option.lstrip("-") for action in parser._actions for option in action.option_strings]
+        parser.error(f"unknown option {unknown[0]!r}; {nearest(unknown[0].lstrip('-'), [*known, *SECTIONS])}")
+    return options, overrides
 
 
 def _without_resume(given: list[str]) -> list[str]:

@@ -76,7 +76,7 @@ def fit(recipe: Recipe, output: Path | None = None, resume: Path | Literal["auto
     folder = _choose_folder(recipe, output, checkpoint)
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
     model, data = recipe.build_model(), recipe.build_datamodule()
-    _try(model, recipe)
+    _try(model, data, recipe)
     trainer = recipe.build_trainer(folder)
     if trainer.is_global_zero:
         _check_folder(folder, checkpoint, resume)
@@ -116,8 +116,9 @@ def _check_folder(folder: Path, checkpoint: Path | None, resume: Path | Literal[
         raise RunError(f"{folder}: is not empty; give another folder, or go on with the run in it by --resume auto")
 
 
-def _try(model: HAMRModule, recipe: Recipe) -> None:
+def _try(model: HAMRModule, data: HandDataModule, recipe: Recipe) -> None:
     """Let sizes that do not fit show before anything is written."""
+    data.train_dataloader()
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, recipe.image_size, recipe.image_size))
