@@ -1,6 +1,7 @@
 """Regressors: from features to hand parameters, iteratively."""
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -32,17 +33,20 @@ class IterativeRegressor(nn.Module, ABC):
 class HamrRegressor(IterativeRegressor):
     """The iterative regression module of the paper's section 3.2 and Figure 3.
 
-    Six 3 x 3 convolutions of stride 2, as wide as the input, then two and four times as wide, make one vector of the
-    features: a map of 64 x 64 or less ends as one pixel, a larger one is averaged. From that vector and the last
-    estimate, fully connected layers compute a correction to the estimate, the same layers in every iteration. The
-    start values are learned, from a camera of ``MEAN_CAMERA_SCALE`` and 0 otherwise.
+    3 x 3 convolutions of stride 2, as wide as the input and the last three twice and four times as wide and
+    ``feature_size``, make one vector of the features: six take a map of 64 x 64 to one pixel, larger maps are averaged
+    at the end. From that vector and the last estimate, fully connected layers compute a correction to the estimate, the
+    same layers in every iteration. The start values are learned, from a camera of ``MEAN_CAMERA_SCALE`` and 0
+    otherwise.
 
-    In training, a map of 32 x 32 or less needs batches of at least two samples: there the last batch normalisation
-    sees one pixel a sample.
+    Where smaller maps arrive at one pixel before the last convolution, batch normalisation has only the batch to
+    normalise by: training then needs more than one sample, and a small batch trains otherwise than it predicts. Take
+    fewer convolutions for those, five for 32 x 32.
 
     Args:
         feature_channels: Channels of the input.
         parameter_count: Numbers to estimate, the camera's 3 among them.
+        convolutions: How many convolutions, at least 3.
         feature_size: Width of the vector that the convolutions make.
         hidden: Width of the two fully connected layers.
         iterations: How often the estimate is corrected.
@@ -56,6 +60,7 @@ class HamrRegressor(IterativeRegressor):
         self,
         feature_channels: int,
         parameter_count: int,
+        convolutions: int = 6,
         feature_size: int = 2048,
         hidden: int = 2048,
         iterations: int = 3,
@@ -65,6 +70,7 @@ class HamrRegressor(IterativeRegressor):
         for name, value, bound in (
             ("feature_channels", feature_channels, 1),
             ("parameter_count", parameter_count, 3),
+            ("convolutions", convolutions, 3),
             ("feature_size", feature_size, 1),
             ("hidden", hidden, 1),
             ("iterations", iterations, 1),
@@ -74,15 +80,11 @@ class HamrRegressor(IterativeRegressor):
         if not 0 <= dropout < 1:
             raise ValueError(f"HamrRegressor: dropout must be at least 0 and below 1, got {dropout}")
         self.iterations = iterations
-        c = feature_channels
+        widths = [feature_channels] * (convolutions - 2) + [2 * feature_channels, 4 * feature_channels]
         self.encoder = nn.Sequential(
-            convolution(c, c, stride=2),
-            convolution(c, c, stride=2),
-            convolution(c, c, stride=2),
-            convolution(c, 2 * c, stride=2),
-            convolution(2 * c, 4 * c, stride=2),
+            *(convolution(inputs, outputs, stride=2) for inputs, outputs in pairwise(widths)),
             # Without batch normalisation, as in the authors' code: over single pixels it would fail on a batch of one.
-            nn.Conv2d(4 * c, feature_size, 3, stride=2, padding=1),
+            nn.Conv2d(widths[-1], feature_size, 3, stride=2, padding=1),
         )
         correction = nn.Linear(hidden, parameter_count)
         # The first estimates are then the start values, which a hand model takes, not numbers at random.

@@ -21,6 +21,15 @@ def test_the_full_regressor_has_the_paper_s_layers():
     assert strides == [(2, 2)] * 6
 
 
+def test_fewer_convolutions_drop_those_as_wide_as_the_input():
+    widths = [
+        (module.in_channels, module.out_channels)
+        for module in HamrRegressor(**SMALL, convolutions=4).modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
+    assert widths == [(6, 6), (6, 12), (12, 24), (24, 32)]
+
+
 @pytest.mark.parametrize("size", [128, 64, 48, 32, 8])
 def test_any_map_gives_an_estimate_an_iteration(size):
     regressor = HamrRegressor(**SMALL).eval()
@@ -57,8 +66,10 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(regressor.eval()(features), regressor(features))
 
 
-def test_a_batch_of_one_trains_on_a_map_of_64():
-    assert HamrRegressor(**SMALL).train()(torch.rand(1, 6, 64, 64)).isfinite().all()
+@pytest.mark.parametrize(("convolutions", "size"), [(6, 64), (5, 32)])
+def test_a_batch_of_one_trains_on_a_map_that_ends_as_one_pixel(convolutions, size):
+    regressor = HamrRegressor(**SMALL, convolutions=convolutions).train()
+    assert regressor(torch.rand(1, 6, size, size)).isfinite().all()
 
 
 def test_estimates_are_float32_under_autocast():
@@ -70,6 +81,7 @@ def test_estimates_are_float32_under_autocast():
     ("argument", "message"),
     [
         ({"parameter_count": 2}, "parameter_count must be at least 3, got 2"),
+        ({"convolutions": 2}, "convolutions must be at least 3, got 2"),
         ({"iterations": 0}, "iterations must be at least 1, got 0"),
         ({"dropout": 1.0}, r"dropout must be at least 0 and below 1, got 1\.0"),
     ],
