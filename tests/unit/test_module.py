@@ -83,7 +83,6 @@ def test_the_start_is_a_hand_in_the_crop():
     out = build_model().eval()(torch.rand(2, 3, 32, 32))
     area = out.silhouette.mean(dim=(1, 2))
     assert ((area > 0.05) & (area < 0.6)).all()
-    assert out.joints_2d.abs().max() < 1.6
 
 
 def test_without_a_mesh_the_regressor_gives_the_joints():

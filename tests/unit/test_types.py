@@ -25,6 +25,16 @@ def test_a_sample_has_several_fields_only_if_it_has_each():
     assert batch.has("joints_3d", "mask").tolist() == [False, True, False]
 
 
+def test_validity_is_all_true_where_none_is_given():
+    some = torch.tensor([True, False])
+    batch = HandBatch(
+        image=torch.zeros(2, 3, 4, 4), joints_3d=torch.zeros(2, 21, 3), mask=torch.zeros(2, 4, 4), mask_valid=some
+    )
+    assert batch.validity("mask") is some
+    assert batch.validity("joints_3d").shape == (2, 21)
+    assert batch.validity("joints_3d").all()
+
+
 def test_concatenate_keeps_order_and_sources():
     batches = [HandBatch(image=torch.full((1, 3, 4, 4), float(i)), sources=(f"sample {i}",)) for i in range(3)]
     joined = HandBatch.concatenate(batches)
