@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
 
+from hamr_lightning.errors import UserError
 from hamr_lightning.registry import register
 from hamr_lightning.skeleton import JOINT_COUNT
 
@@ -100,11 +101,11 @@ class HourglassBackbone(Backbone):
             image: RGB in [0, 1], sides divisible by ``4 * 2**depth`` (64 by default).
 
         Raises:
-            ValueError: If a side is not divisible so.
+            UserError: If a side is not divisible so.
         """
         height, width = image.shape[-2:]
         if height % self._divisor or width % self._divisor:
-            raise ValueError(
+            raise UserError(
                 f"HourglassBackbone: the image's sides must be divisible by 4 * 2**depth = {self._divisor}, "
                 f"got {height} x {width}; choose another crop size or depth"
             )

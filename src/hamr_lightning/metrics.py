@@ -1,7 +1,7 @@
 """What is reported: functions, and the torchmetrics classes that accumulate them.
 
 Every figure is of all samples seen, whatever the batches they came in, and of valid annotation alone. A prediction
-that is not finite raises ValueError: it has no error that could be reported.
+that is not finite raises UserError, a ValueError: it has no error that could be reported.
 """
 
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torchmetrics import Metric
 
+from hamr_lightning.errors import UserError
 from hamr_lightning.losses.seg import average_to
 from hamr_lightning.skeleton import ROOT
 
@@ -21,7 +22,7 @@ def joint_errors_mm(predicted: Float[Tensor, "b 21 3"], annotated: Float[Tensor,
         annotated: Metres; the root must be valid.
 
     Raises:
-        ValueError: If a prediction is not finite.
+        UserError: If a prediction is not finite.
     """
     _check_finite(predicted)
     aligned = (predicted - predicted[:, [ROOT]]) - (annotated - annotated[:, [ROOT]])
@@ -38,7 +39,7 @@ def mask_iou(silhouette: Float[Tensor, "b s s"], mask: Float[Tensor, "b h w"]) -
         mask: Annotated coverage in [0, 1], its sides multiples of the silhouette's.
 
     Raises:
-        ValueError: If a prediction is not finite, or the sides do not fit.
+        UserError: If a prediction is not finite, or the sides do not fit.
     """
     _check_finite(silhouette)
     predicted, annotated = silhouette > 0.5, average_to(mask, silhouette.shape[-1]) > 0.5
@@ -140,4 +141,7 @@ class MeanIoU(Metric):
 
 def _check_finite(predicted: Tensor) -> None:
     if not predicted.isfinite().all():
-        raise ValueError(f"{(~predicted.isfinite()).sum()} of {predicted.numel()} predicted numbers are not finite")
+        raise UserError(
+            f"{(~predicted.isfinite()).sum()} of {predicted.numel()} predicted numbers are not finite: "
+            "training has diverged; lower the learning rate or clip gradients"
+        )

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from hamr_lightning.errors import UserError
 from hamr_lightning.losses.base import Loss
 from hamr_lightning.registry import register
 from hamr_lightning.types import HandBatch, HandPrediction
@@ -26,7 +27,7 @@ class SegmentationLoss(Loss):
         """Return each sample's mean over pixels, in [0, 1].
 
         Raises:
-            ValueError: If the prediction has no silhouette, or see :func:`average_to`.
+            ValueError: If the prediction has no silhouette, or :func:`average_to` refuses the mask.
         """
         if prediction.silhouette is None:
             raise ValueError("SegmentationLoss: the prediction has no silhouette; give the model a renderer")
@@ -39,11 +40,11 @@ def average_to(mask: Float[Tensor, "b h w"], size: int) -> Float[Tensor, "b {siz
     """Average masks over the area of larger pixels.
 
     Raises:
-        ValueError: If a side is not a multiple of ``size``.
+        UserError: If a side is not a multiple of ``size``.
     """
     height, width = mask.shape[-2:]
     if height % size or width % size:
-        raise ValueError(
+        raise UserError(
             f"the mask's sides must be multiples of the renderer's size {size}, got {height} x {width}; "
             "choose another renderer size or crop size"
         )
