@@ -74,7 +74,6 @@ def _run(recipe: "Recipe", output: Path | None, resume: str | None, given: list[
     from hamr_lightning.fit import fit
     from hamr_lightning.runs import Stopped
 
-    _drop_known_noise()
     try:
         result = fit(recipe, output, "auto" if resume == "auto" else None if resume is None else Path(resume))
     except Stopped as stopped:
@@ -84,15 +83,6 @@ def _run(recipe: "Recipe", output: Path | None, resume: str | None, given: list[
         return _SIGNALLED + stopped.signum
     print(_summary(result))
     return 0
-
-
-def _drop_known_noise() -> None:
-    """Drop an advertisement of Lightning's, and a warning of torch's about Lightning's own code."""
-    import logging
-    import warnings
-
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
-    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)", category=FutureWarning)
 
 
 def _data(given: list[str]) -> int:

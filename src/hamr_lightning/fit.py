@@ -1,8 +1,11 @@
 """One training run, from a recipe to a folder with its checkpoints, figures and final metrics."""
 
 import json
+import logging
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -84,9 +87,10 @@ def fit(recipe: Recipe, output: Path | None = None, resume: Path | Literal["auto
         _check_resumption(model, recipe, checkpoint)
     last = next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
     try:
-        with last.stoppable():
-            trainer.fit(model, datamodule=data, ckpt_path=checkpoint)
-        return _report(recipe, trainer, model, data)
+        with _without_known_noise():
+            with last.stoppable():
+                trainer.fit(model, datamodule=data, ckpt_path=checkpoint)
+            return _report(recipe, trainer, model, data)
     except MisconfigurationException as error:
         raise RunError(str(error)) from error
 
@@ -136,6 +140,21 @@ def _check_resumption(model: HAMRModule, recipe: Recipe, checkpoint: Path) -> No
         )
         if saved["name"] != asked["name"]:
             raise RunError(f"{checkpoint}: its {section} is {saved['name']}, that of the recipe {asked['name']}")
+
+
+@contextmanager
+def _without_known_noise() -> Iterator[None]:
+    advertisement = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    advertisement.addFilter(_no_advertisement)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's is not
+        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # torch's, about Lightning's own code
+        yield
+    advertisement.removeFilter(_no_advertisement)
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.msg
 
 
 def _report(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, data: HandDataModule) -> FitResult:

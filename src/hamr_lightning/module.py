@@ -96,7 +96,8 @@ class HAMRModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Name the losses that have been idle."""
-        self._report_idle_losses()
+        if self._batches_watched:  # a resumed run may begin with an epoch's end
+            self._report_idle_losses()
 
     def on_validation_epoch_start(self) -> None:
         """Start the metrics anew."""

@@ -1,0 +1,213 @@
+"""A run from beginning to end: what it leaves, how it stops, and that a resumed one is as one never stopped."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from hamr_lightning import load_checkpoint, load_recipe
+from hamr_lightning.checkpoint import read_checkpoint
+from hamr_lightning.cli import fit_command
+from hamr_lightning.module import HAMRModule
+from small_recipe import SMALL_RECIPE
+
+STEPS_AN_EPOCH = 4
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SMALL_RECIPE)
+    return "small.yaml"
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """Record the training batches, and send a signal in the midst of a step of training or validation."""
+    seen = []
+
+    def watch(hook="training_step", at=None, signum=None):
+        seen.clear()
+        for name in ("training_step", "validation_step"):
+            original = getattr(HAMRModule, name)
+            original = getattr(original, "original", original)
+
+            def step(self, batch, batch_idx, name=name, original=original):
+                if name == "training_step":
+                    seen.append((self.current_epoch, self.global_step, batch.sources))
+                if (name, self.global_step) == (hook, at):
+                    signal.raise_signal(signum)
+                return original(self, batch, batch_idx)
+
+            step.original = original
+            monkeypatch.setattr(HAMRModule, name, step)
+        return seen
+
+    return watch
+
+
+def weights(folder):
+    return read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
+
+
+def metrics_rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_all_that_it_promises(small, tmp_path, capsys):
+    assert fit_command(["--recipe", small, "--output", "run", "--losses.seg.weight", "3"]) == 0
+    run = tmp_path / "run"
+
+    assert load_recipe(run / "recipe.yaml").to_dict() == load_recipe(small, ["losses.seg.weight=3"]).to_dict()
+
+    rows = metrics_rows(run)
+    assert [int(row["step"]) for row in rows if row["train/loss"]] == list(range(8))
+    assert {"train/joints_3d", "train/seg", "val/loss", "val/auc_3d", "val/joint_error_mm", "val/miou"} <= rows[
+        0
+    ].keys()
+
+    figures = json.loads((run / "metrics.json").read_text())
+    assert figures["step"] == 8
+    assert figures["model"].keys() == figures["constant"].keys() == {"auc_3d", "joint_error_mm", "miou"}
+    assert figures["model"]["joint_error_mm"] == pytest.approx(float(rows[-1]["val/joint_error_mm"]))
+    assert 10 < figures["constant"]["joint_error_mm"] < figures["model"]["joint_error_mm"]
+
+    for name in ("training.png", "validation.png"):
+        assert cv2.imread(str(run / "figures" / name)).std() > 10
+
+    out = capsys.readouterr().out
+    assert re.search(r"after 8 steps, in run\n +validation +model +best constant\n", out)
+    assert re.search(rf"mean joint error \(mm\) +{figures['model']['joint_error_mm']:.3f} ", out)
+    assert "run/figures/validation.png" in out
+
+    model = load_checkpoint(run / "checkpoints" / "last.ckpt")
+    assert model(torch.zeros(1, 3, 64, 64)).vertices.shape == (1, 778, 3)
+    assert load_checkpoint(run / "checkpoints" / "best.ckpt").hparams["recipe"] == model.hparams["recipe"]
+
+
+def test_the_same_recipe_gives_the_same_run(small, tmp_path):
+    for run in ("a", "b"):
+        assert fit_command(["--recipe", small, "--output", run, "--trainer.max_epochs", "1"]) == 0
+    first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("hook", "at", "signum", "status"),
+    [
+        ("training_step", 1, signal.SIGINT, 130),
+        ("training_step", STEPS_AN_EPOCH - 1, signal.SIGTERM, 143),
+        ("validation_step", STEPS_AN_EPOCH, signal.SIGTERM, 143),
+        ("training_step", STEPS_AN_EPOCH + 2, signal.SIGTERM, 143),
+    ],
+)
+def test_a_run_stopped_and_resumed_is_one_never_stopped(small, tmp_path, capsys, watch, hook, at, signum, status):
+    batches = watch()
+    assert fit_command(["--recipe", small, "--output", "whole"]) == 0
+    whole = list(batches)
+    capsys.readouterr()
+
+    batches = watch(hook, at, signum)
+    assert fit_command(["--recipe", small, "--output", "parts"]) == status
+    steps = at + (hook == "training_step")
+    stopped = list(batches)
+    assert stopped == whole[:steps]
+    error = capsys.readouterr().err
+    assert f"stopped by {signal.Signals(signum).name} after step {steps}; go on with:\n" in error
+    assert "Traceback" not in error
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+    command = error.splitlines()[-1].split()
+    assert command[0] == "hamr-fit"
+    batches = watch()
+    assert fit_command(command[1:]) == 0
+    assert [*stopped, *batches] == whole
+
+    expected, resumed = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    # Lightning logs a step after the callbacks, of which one has stopped it.
+    logged = [int(row["step"]) for row in metrics_rows(tmp_path / "parts") if row["train/loss"]]
+    assert logged == [step for step in range(8) if (hook, at) != ("training_step", step)]
+    assert json.loads((tmp_path / "parts" / "metrics.json").read_text())["step"] == 8
+
+
+def test_auto_resumes_the_newest_run_of_the_recipe(small, tmp_path, watch):
+    assert fit_command(["--recipe", small, "--trainer.max_epochs", "1", "--resume", "auto"]) == 0
+    (run,) = (tmp_path / "runs" / "small").iterdir()
+    batches = watch()
+    assert fit_command(["--recipe", small, "--resume", "auto"]) == 0
+    assert [step for _, step, _ in batches] == list(range(4, 8))
+    assert list((tmp_path / "runs" / "small").iterdir()) == [run]
+
+
+def test_a_folder_is_not_written_twice(small, tmp_path, capsys):
+    assert fit_command(["--recipe", small, "--output", "run", "--trainer.max_epochs", "1"]) == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert fit_command(["--recipe", small, "--output", "run"]) == 2
+    assert (
+        "run: is not empty; give another folder, or go on with the run in it by --resume auto"
+        in capsys.readouterr().err
+    )
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_resuming_with_another_optimizer_is_refused(small, capsys):
+    assert fit_command(["--recipe", small, "--output", "run", "--trainer.max_epochs", "1"]) == 0
+    given = ["--recipe", small, "--resume", "run/checkpoints/last.ckpt", "--optimizer.name", "SGD"]
+    assert fit_command(given) == 2
+    assert "last.ckpt: its optimizer is RMSprop, that of the recipe SGD" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_saved_every_so_many_steps(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("hamr_lightning.runs.STEPS_BETWEEN_CHECKPOINTS", 3)
+    saved = []
+    save = pl.Trainer.save_checkpoint
+    monkeypatch.setattr(
+        pl.Trainer,
+        "save_checkpoint",
+        lambda self, path, *a, **k: saved.append((self.global_step, Path(path).name)) or save(self, path, *a, **k),
+    )
+    assert fit_command(["--recipe", small, "--output", "run"]) == 0
+    assert [step for step, name in saved if name == "last.ckpt"] == [3, 4, 7, 8]
+    assert {name for _, name in saved} == {"last.ckpt", "best.ckpt"}
+
+
+def test_a_model_without_mesh_is_reported_without_masks(small, tmp_path, capsys):
+    changes = ["--decoder.name=joints", "--renderer=null", "--losses.seg=null"]
+    assert fit_command(["--recipe", small, "--output", "run", "--trainer.max_epochs=1", *changes]) == 0
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert figures["model"].keys() == figures["constant"].keys() == {"auc_3d", "joint_error_mm"}
+    assert re.search(r"mIoU +- +-\n", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_saves_and_stops(small, tmp_path):
+    """The signal reaches the loader's worker processes as well."""
+    code = "import sys; from hamr_lightning.cli import fit_command; sys.exit(fit_command())"
+    given = ["--recipe", small, "--output", "run", "--data.workers", "1", "--trainer.max_epochs", "10000"]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *given], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as run:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+            assert run.poll() is None, run.stderr.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGINT)
+        error = run.stderr.read().decode()
+    assert run.returncode == 130, error
+    assert "Traceback" not in error
+    assert "stopped by SIGINT after step" in error
+    step = int(re.search(r"after step (\d+)", error)[1])
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == step
