@@ -38,7 +38,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 
 FACES: Final = 1538
 WRIST_EDGES: Final = 16
-WRIST_POSITION: Final = np.array([0.0957, 0.0064, 0.0062])
+WRIST_POSITION: Final = np.array([0.095, 0.006, 0.006])
 """About where MANO's wrist joint is."""
 
 FINGERS: Final = ("index", "middle", "pinky", "ring", "thumb")
@@ -197,14 +197,14 @@ def with_firm_thumb(hands: Hands) -> Hands:
     offset = hands.mean_vertices - joints[second]
     along = offset @ bone
     aside = np.linalg.norm(offset - along[:, None] * bone, axis=1)
-    phalanx = smooth_step(along, -0.012, 0.01) * (1 - smooth_step(aside, 0.014, 0.028))
+    phalanx = smooth_step(along, -0.009, 0.011) * (1 - smooth_step(aside, 0.014, 0.028))
     both = hands.weights[:, first] + hands.weights[:, second]
     free = both + hands.weights[:, 0]
-    hold = free * smooth_step(both / np.maximum(free, 1e-9), 0, 0.85)
+    hold = free * smooth_step(both / np.maximum(free, 1e-9), 0, 0.7)
     weights = hands.weights.copy()
     weights[:, first], weights[:, second], weights[:, 0] = hold * (1 - phalanx), hold * phalanx, free - hold
     web = smooth_step(both, 0, 0.05) * smooth_step(free, 0.9, 0.98)
-    soft = smoothed(weights, hands.faces, rounds=6)
+    soft = smoothed(weights, hands.faces, rounds=4)
     return replace(hands, weights=weights + web[:, None] * (soft - weights))
 
 
