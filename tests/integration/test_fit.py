@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -31,29 +32,37 @@ def small(tmp_path, monkeypatch):
     return "small.yaml"
 
 
-@pytest.fixture
-def watch(monkeypatch):
+@contextmanager
+def watched(hook="training_step", at=None, signum=None):
     """Record the training batches, and send a signal in the midst of a step of training or validation."""
     seen = []
 
-    def watch(hook="training_step", at=None, signum=None):
-        seen.clear()
+    def watch(name):
+        original = getattr(HAMRModule, name)
+
+        def step(self, batch, batch_idx):
+            if name == "training_step":
+                seen.append((self.current_epoch, self.global_step, batch.sources))
+            if (name, self.global_step) == (hook, at):
+                signal.raise_signal(signum)
+            return original(self, batch, batch_idx)
+
+        return step
+
+    with pytest.MonkeyPatch.context() as patch:
         for name in ("training_step", "validation_step"):
-            original = getattr(HAMRModule, name)
-            original = getattr(original, "original", original)
+            patch.setattr(HAMRModule, name, watch(name))
+        yield seen
 
-            def step(self, batch, batch_idx, name=name, original=original):
-                if name == "training_step":
-                    seen.append((self.current_epoch, self.global_step, batch.sources))
-                if (name, self.global_step) == (hook, at):
-                    signal.raise_signal(signum)
-                return original(self, batch, batch_idx)
 
-            step.original = original
-            monkeypatch.setattr(HAMRModule, name, step)
-        return seen
-
-    return watch
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return the batches and the final weights of a run that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "small.yaml").write_text(SMALL_RECIPE)
+    with watched() as batches:
+        assert fit_command(["--recipe", str(folder / "small.yaml"), "--output", str(folder / "run")]) == 0
+    return batches, weights(folder / "run")
 
 
 def weights(folder):
@@ -96,11 +105,10 @@ def test_a_run_leaves_all_that_it_promises(small, tmp_path, capsys):
     assert load_checkpoint(run / "checkpoints" / "best.ckpt").hparams["recipe"] == model.hparams["recipe"]
 
 
-def test_the_same_recipe_gives_the_same_run(small, tmp_path):
-    for run in ("a", "b"):
-        assert fit_command(["--recipe", small, "--output", run, "--trainer.max_epochs", "1"]) == 0
-    first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def test_the_same_recipe_gives_the_same_run(small, tmp_path, whole):
+    assert fit_command(["--recipe", small, "--output", "again"]) == 0
+    again = weights(tmp_path / "again")
+    assert all(torch.equal(again[name], expected) for name, expected in whole[1].items())
 
 
 @pytest.mark.parametrize(
@@ -112,17 +120,13 @@ def test_the_same_recipe_gives_the_same_run(small, tmp_path):
         ("training_step", STEPS_AN_EPOCH + 2, signal.SIGTERM, 143),
     ],
 )
-def test_a_run_stopped_and_resumed_is_one_never_stopped(small, tmp_path, capsys, watch, hook, at, signum, status):
-    batches = watch()
-    assert fit_command(["--recipe", small, "--output", "whole"]) == 0
-    whole = list(batches)
-    capsys.readouterr()
-
-    batches = watch(hook, at, signum)
-    assert fit_command(["--recipe", small, "--output", "parts"]) == status
+def test_a_run_stopped_and_resumed_is_one_never_stopped(small, tmp_path, capsys, whole, hook, at, signum, status):
+    all_batches, final_weights = whole
     steps = at + (hook == "training_step")
-    stopped = list(batches)
-    assert stopped == whole[:steps]
+
+    with watched(hook, at, signum) as stopped:
+        assert fit_command(["--recipe", small, "--output", "parts"]) == status
+    assert stopped == all_batches[:steps]
     error = capsys.readouterr().err
     assert f"stopped by {signal.Signals(signum).name} after step {steps}; go on with:\n" in error
     assert "Traceback" not in error
@@ -130,23 +134,23 @@ def test_a_run_stopped_and_resumed_is_one_never_stopped(small, tmp_path, capsys,
 
     command = error.splitlines()[-1].split()
     assert command[0] == "hamr-fit"
-    batches = watch()
-    assert fit_command(command[1:]) == 0
-    assert [*stopped, *batches] == whole
+    with watched() as resumed:
+        assert fit_command(command[1:]) == 0
+    assert [*stopped, *resumed] == all_batches
 
-    expected, resumed = weights(tmp_path / "whole"), weights(tmp_path / "parts")
-    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
+    resumed_weights = weights(tmp_path / "parts")
+    assert all(torch.equal(resumed_weights[name], expected) for name, expected in final_weights.items())
     # Lightning logs a step after the callbacks, of which one has stopped it.
     logged = [int(row["step"]) for row in metrics_rows(tmp_path / "parts") if row["train/loss"]]
     assert logged == [step for step in range(8) if (hook, at) != ("training_step", step)]
     assert json.loads((tmp_path / "parts" / "metrics.json").read_text())["step"] == 8
 
 
-def test_auto_resumes_the_newest_run_of_the_recipe(small, tmp_path, watch):
+def test_auto_resumes_the_newest_run_of_the_recipe(small, tmp_path):
     assert fit_command(["--recipe", small, "--trainer.max_epochs", "1", "--resume", "auto"]) == 0
     (run,) = (tmp_path / "runs" / "small").iterdir()
-    batches = watch()
-    assert fit_command(["--recipe", small, "--resume", "auto"]) == 0
+    with watched() as batches:
+        assert fit_command(["--recipe", small, "--resume", "auto"]) == 0
     assert [step for _, step, _ in batches] == list(range(4, 8))
     assert list((tmp_path / "runs" / "small").iterdir()) == [run]
 
