@@ -13,7 +13,7 @@ from hamr_lightning.data.articulation import ArticulatedHand
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.lens import Lens
 from hamr_lightning.data.poses import sample_hand_poses
-from hamr_lightning.data.props import random_turn, turns_between
+from hamr_lightning.data.props import turns_between
 from hamr_lightning.data.scene import Scene, Stage
 from hamr_lightning.data.scenery import Photographs, procedural_background
 from hamr_lightning.data.shading import SAMPLES_PER_SIDE, Lights, Surface, irradiance, paint, soft_visibility
@@ -27,6 +27,8 @@ _MOST_SHAPE: Final = 2.5
 _NEAREST: Final = 0.3
 _HAND: Final = slice(778)
 _TOWARDS_CAMERA, _FROM_CAMERA = -0.6, 0.95
+_UPRIGHT: Final = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+"""From the rest hand's axes to the camera's: fingers up, palm to the camera."""
 _SKIN_WRAP: Final = np.array([0.35, 0.2, 0.12], np.float32)
 
 
@@ -52,6 +54,8 @@ class SyntheticDataset(HandDataset):
         render_size: Side of the picture in pixels, at least 32.
         backgrounds: A folder of photographs to put behind the hands, its sub-folders included; None draws backgrounds.
         occluders: Share, in [0, 1], of samples in which things stand before the hand or are held.
+        turn: Greatest rotation in degrees, above 0, from a hand held upright with its palm to the camera; 180 allows
+            all views, less makes an easier task.
 
     Raises:
         ValueError: If an argument is out of its bounds; the message names it and the bound.
@@ -67,6 +71,7 @@ class SyntheticDataset(HandDataset):
         render_size: int = 256,
         backgrounds: str | None = None,
         occluders: float = 0.25,
+        turn: float = 180.0,
     ) -> None:
         _check("split", split, split in _SPLIT_STREAMS, f"one of {', '.join(_SPLIT_STREAMS)}")
         _check("count", count, count >= 1, "at least 1")
@@ -74,10 +79,12 @@ class SyntheticDataset(HandDataset):
         _check("seed", seed, seed >= 0, "at least 0")
         _check("render_size", render_size, render_size >= 32, "at least 32")
         _check("occluders", occluders, 0 <= occluders <= 1, "in [0, 1]")
+        _check("turn", turn, 0 < turn <= 180, "above 0 and at most 180 degrees")
         model = HandModel.load(hand) if isinstance(hand, str) else hand
         _check("hand", model.name, model.side == "right", "a right hand; left hands are mirrored ones")
         self._split, self._count = split, count if split == "train" else val_count
         self._seed, self._size, self._occluders = seed, render_size, occluders
+        self._turn = math.radians(turn)
         self._hand = ArticulatedHand(model)
         self._stage = Stage(model, np.random.default_rng(0))
         self._lens = Lens(render_size)
@@ -96,7 +103,7 @@ class SyntheticDataset(HandDataset):
 
         hand_pose = sample_hand_poses(rng, 1)[0]
         betas = np.clip(rng.standard_normal(10), -_MOST_SHAPE, _MOST_SHAPE)
-        orientation = _draw_view(self._stage.wrist_axis, rng)
+        orientation = _draw_view(self._stage.wrist_axis, self._turn, rng)
         posed = self._hand.pose(hand_pose, betas, orientation)
         intrinsics, translation = _draw_camera(posed, self._size, rng)
         vertices = posed + translation
@@ -128,16 +135,25 @@ def _check(name: str, value: object, holds: bool, bound: str) -> None:
         raise ValueError(f"{name} must be {bound}, got {value!r}")
 
 
-def _draw_view(wrist_axis: Float[np.ndarray, "3"], rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
+def _draw_view(wrist_axis: Float[np.ndarray, "3"], most: float, rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
     """Return a rotation from the rest hand's axes to the camera's."""
-    anyhow = random_turn(rng)
-    forearm = anyhow @ wrist_axis
+    turned = _draw_turn(most, rng) @ _UPRIGHT
+    forearm = turned @ wrist_axis
     from_below = math.atan2(forearm[0], forearm[1]) / math.pi
     azimuth = math.pi * math.copysign(abs(from_below) ** 1.5, from_below)
     depth = _TOWARDS_CAMERA + (_FROM_CAMERA - _TOWARDS_CAMERA) * (forearm[2] + 1) / 2
     width = math.sqrt(1 - depth**2)
     wanted = np.array([width * math.sin(azimuth), width * math.cos(azimuth), depth])
-    return turns_between(forearm[None], wanted[None])[0] @ anyhow
+    return turns_between(forearm[None], wanted[None])[0] @ turned
+
+
+def _draw_turn(most: float, rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
+    """Draw a rotation of at most so many radians, all such rotations being equally likely."""
+    axis = rng.standard_normal(3)
+    while True:
+        angle = most * rng.random() ** (1 / 3)
+        if rng.random() <= np.sinc(angle / (2 * math.pi)) ** 2:
+            return Rotation.from_rotvec(angle * axis / np.linalg.norm(axis)).as_matrix()
 
 
 def _draw_camera(

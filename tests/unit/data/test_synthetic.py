@@ -1,6 +1,7 @@
 """Rendered samples against the decoder, the pinhole camera, and a mask and a depth found by brute force."""
 
 import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from hamr_lightning.data.base import HandSample
-from hamr_lightning.data.synthetic import SyntheticDataset
+from hamr_lightning.data.synthetic import SyntheticDataset, _draw_turn
 from hamr_lightning.decoders import ManoDecoder
 from hamr_lightning.hand_model import HandModel
 
@@ -146,8 +148,6 @@ def test_hands_fill_a_fair_share_of_the_picture(samples: list[HandSample]) -> No
 
 
 def test_views_differ_and_the_arm_does_not_point_at_the_camera(samples: list[HandSample]) -> None:
-    from scipy.spatial.transform import Rotation
-
     turns = Rotation.from_rotvec([sample.global_orient for sample in samples])
     forearms = turns.apply([1.0, 0.0, 0.0])
     palms = turns.apply([0.0, -1.0, 0.0])
@@ -233,3 +233,22 @@ def test_arguments_out_of_bounds_are_refused(wrong: dict) -> None:
 def test_a_mano_hand_is_rendered() -> None:
     sample = SyntheticDataset(hand=os.environ["HAMR_MANO_RIGHT"], render_size=SIZE).sample(0, 0)
     assert sample.mask.mean() / 255 > 0.02
+
+
+def test_hands_turn_no_more_than_asked_and_rotations_are_spread_evenly() -> None:
+    """Of all rotations by at most a, the share by at most b is (b - sin b) / (a - sin a)."""
+    rng = np.random.default_rng(0)
+    most, half = math.radians(120), math.radians(60)
+    angles = np.array([Rotation.from_matrix(_draw_turn(most, rng)).magnitude() for _ in range(4000)])
+    assert angles.max() <= most
+    share = (half - math.sin(half)) / (most - math.sin(most))
+    assert abs(np.mean(angles <= half) - share) < 4 * math.sqrt(share / 4000)
+
+
+def test_an_upright_hand_shows_its_palm() -> None:
+    dataset = SyntheticDataset(turn=1.0, count=4)
+    for index in range(4):
+        sample = dataset.sample(index, 0)
+        turn = Rotation.from_rotvec(sample.global_orient)
+        assert turn.apply([-1.0, 0.0, 0.0])[1] < -0.9  # the fingers' direction
+        assert turn.apply([0.0, -1.0, 0.0])[2] < -0.9  # the palm's
