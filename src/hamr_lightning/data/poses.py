@@ -2,7 +2,7 @@
 
 A pose is made from angles: flexion, abduction and twist (degrees) of each of the 15 finger joints in MANO's order,
 about axes fixed to MANO's rest hand (fingers along -x, palm facing -y, thumb towards +z). Flexion curls towards the
-palm, abduction moves towards the thumb's side. Limits and couplings follow the clinical ranges of motion.
+palm, abduction moves towards the thumb's side. Limits are within the clinical ranges of motion.
 """
 
 from typing import Final
