@@ -236,6 +236,20 @@ def test_other_schedulers_step_every_epoch(make_batch):
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 / 4)
 
 
+def test_the_learning_rate_warms_up(make_batch):
+    rates = []
+
+    class Recorder(torch.optim.SGD):
+        def step(self, closure):
+            rates.extend(group["lr"] for group in self.param_groups)
+            return super().step(closure)
+
+    model = build_model(optimizer=partial(Recorder, lr=1e-3), warmup_steps=3)
+    trainer = fit(model, [make_batch()] * 3, epochs=2)
+    assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 1e-3
+
+
 def test_predict_gives_the_forward_s_prediction(batch):
     model = build_model().eval()
     assert torch.equal(model.predict_step(batch, 0).vertices, model(batch.image).vertices)
@@ -244,6 +258,8 @@ def test_predict_gives_the_forward_s_prediction(batch):
 def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="losses must hold at least one loss"):
         HAMRModule(HourglassBackbone(depth=1, channels=8), HamrRegressor(72, 22), ManoDecoder(), None, {})
+    with pytest.raises(ValueError, match="warmup_steps must be at least 0, got -1"):
+        build_model(warmup_steps=-1)
     model = build_model()
     parts = model.backbone, model.regressor
     with pytest.raises(ValueError, match="losses seg need a silhouette, but renderer is None"):
