@@ -71,17 +71,20 @@ def _fit(given: list[str]) -> int:
 
 
 def _run(recipe: "Recipe", output: Path | None, resume: str | None, given: list[str]) -> int:
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
     from hamr_lightning.fit import fit
     from hamr_lightning.runs import Stopped
 
+    say = rank_zero_only(print)
     try:
         result = fit(recipe, output, "auto" if resume == "auto" else None if resume is None else Path(resume))
     except Stopped as stopped:
         again = shlex.join(["hamr-fit", *_without_resume(given), "--resume", str(stopped.checkpoint)])
         saved = stopped.checkpoint.is_file()
-        print(f"{stopped}; go on with:\n  {again}" if saved else f"{stopped}, before the first step", file=sys.stderr)
+        say(f"{stopped}; go on with:\n  {again}" if saved else f"{stopped}, before the first step", file=sys.stderr)
         return _SIGNALLED + stopped.signum
-    print(_summary(result))
+    say(_summary(result))
     return 0
 
 

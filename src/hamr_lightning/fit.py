@@ -6,7 +6,8 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Final, Literal
@@ -23,7 +24,7 @@ from hamr_lightning.errors import UserError
 from hamr_lightning.figures import plot_training, prediction_sheet, save_png
 from hamr_lightning.losses.seg import average_to
 from hamr_lightning.module import HAMRModule
-from hamr_lightning.recipe import Recipe
+from hamr_lightning.recipe import Recipe, override
 from hamr_lightning.runs import LAST, METRICS, RECIPE, LastCheckpoint
 from hamr_lightning.types import HandBatch
 
@@ -80,19 +81,14 @@ def fit(recipe: Recipe, output: Path | None = None, resume: Path | Literal["auto
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
     model, data = recipe.build_model(), recipe.build_datamodule()
     _try(model, data, recipe)
-    trainer = recipe.build_trainer(folder)
-    if trainer.is_global_zero:
-        _check_folder(folder, checkpoint, resume)
-    if checkpoint is not None:
-        _check_resumption(model, recipe, checkpoint)
-    last = next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
-    try:
-        with _without_known_noise():
-            with last.stoppable():
-                trainer.fit(model, datamodule=data, ckpt_path=checkpoint)
-            return _report(recipe, trainer, model, data)
-    except MisconfigurationException as error:
-        raise RunError(str(error)) from error
+    with _without_known_noise():
+        trainer = recipe.build_trainer(folder)
+        if trainer.is_global_zero:
+            _check_folder(folder, checkpoint, resume)
+        if checkpoint is not None:
+            _check_resumption(model, recipe, checkpoint)
+        _train(trainer, model, data, checkpoint)
+        return _report(recipe, trainer, model, data)
 
 
 def _find_checkpoint(recipe: Recipe, output: Path | None, resume: Path | Literal["auto"] | None) -> Path | None:
@@ -142,15 +138,27 @@ def _check_resumption(model: HAMRModule, recipe: Recipe, checkpoint: Path) -> No
             raise RunError(f"{checkpoint}: its {section} is {saved['name']}, that of the recipe {asked['name']}")
 
 
+def _train(trainer: pl.Trainer, model: HAMRModule, data: HandDataModule, checkpoint: Path | None) -> None:
+    last = next(callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
+    try:
+        with last.stoppable():
+            trainer.fit(model, datamodule=data, ckpt_path=checkpoint)
+    except MisconfigurationException as error:
+        raise RunError(str(error)) from error
+
+
 @contextmanager
 def _without_known_noise() -> Iterator[None]:
-    advertisement = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    advertisement.addFilter(_no_advertisement)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a resumed run's is not
-        warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # torch's, about Lightning's own code
-        yield
-    advertisement.removeFilter(_no_advertisement)
+    logger = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+    logger.addFilter(_no_advertisement)
+    try:
+        with warnings.catch_warnings():
+            # A resumed run's folder of checkpoints is not empty; the other is torch's, about Lightning's own code.
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+            warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+            yield
+    finally:
+        logger.removeFilter(_no_advertisement)
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
@@ -161,9 +169,8 @@ def _report(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, data: HandDa
     validated = trainer.validate(model, datamodule=data, verbose=False)
     folder = Path(trainer.default_root_dir)
     figures = {key: validated[0][f"val/{key}"] for key in FIGURES if validated and f"val/{key}" in validated[0]}
-    result = FitResult(folder, trainer.global_step, figures, {})
+    result = FitResult(folder, trainer.global_step, figures, _look_at_data(recipe, trainer, model, folder))
     if trainer.is_global_zero:
-        result = replace(result, constant=_look_at_validation(recipe, trainer, model, folder))
         summary = {"step": result.step, "model": result.model, "constant": result.constant}
         folder.joinpath("metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         if (folder / METRICS).is_file():
@@ -171,27 +178,31 @@ def _report(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, data: HandDa
     return result
 
 
-def _look_at_validation(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, folder: Path) -> Mapping[str, float]:
-    """Draw the first validation samples; return the figures of the constant prediction that fits all of them best."""
+def _look_at_data(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, folder: Path) -> Mapping[str, float]:
+    """Draw the first validation samples; return the figures of the training data's best constant prediction."""
     limit = sum(trainer.num_val_batches) * trainer.world_size
     if limit == 0:
         return {}
-    # A data module of its own, for the trainer's is this rank's share.
-    batches = islice(recipe.build_datamodule().val_dataloader(), None if math.isinf(limit) else int(limit))
-    first = next(batches)
+    batches = None if math.isinf(limit) else int(limit)
+    # A data module of its own: the trainer's gives this rank's share, and varies the training samples. Every rank does
+    # the same, as the metrics gather from all.
+    data = override(recipe, ["data.augmentation=null"]).build_datamodule()
+    validation = islice(data.val_dataloader(), batches)
+    first = next(validation)
     device = trainer.strategy.root_device
     with torch.no_grad():
         prediction = model.eval().to(device)(first.image[:SHEET_ROWS].to(device))
-    save_png(
-        prediction_sheet(first, prediction, model.decoder.faces, SHEET_ROWS), folder / "figures" / "validation.png"
-    )
+    if trainer.is_global_zero:
+        sheet = prediction_sheet(first, prediction, model.decoder.faces, SHEET_ROWS)
+        save_png(sheet, folder / "figures" / "validation.png")
     size = recipe.image_size if prediction.silhouette is None else prediction.silhouette.shape[-1]
-    annotations = [_annotation(batch, size, prediction.silhouette is not None) for batch in chain([first], batches)]
-    return constant_baseline(annotations, annotations, size)
+    strip = partial(_annotation, size=size, with_mask=prediction.silhouette is not None)
+    training = islice(data.train_dataloader(), batches)
+    return constant_baseline(map(strip, training), map(strip, chain([first], validation)), size)
 
 
 def _annotation(batch: HandBatch, size: int, with_mask: bool) -> HandBatch:
-    """Keep of a batch what the constant prediction needs, so that the whole validation set fits in memory."""
+    """Keep of a batch what the constant prediction needs, so that all of the training samples fit in memory."""
     return HandBatch(
         image=batch.image.new_zeros(()).expand(len(batch), 3, size, size),
         joints_3d=batch.joints_3d,
