@@ -250,6 +250,14 @@ def test_the_learning_rate_warms_up(make_batch):
     assert trainer.optimizers[0].param_groups[0]["lr"] == 1e-3
 
 
+def test_an_interrupted_step_leaves_the_learning_rate(make_batch):
+    model = build_model(optimizer=partial(torch.optim.SGD, lr=1e-3))
+    model.training_step = lambda batch, batch_idx: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        fit(model, [make_batch()])
+    assert model.optimizers(use_pl_optimizer=False).param_groups[0]["lr"] == 1e-3
+
+
 def test_predict_gives_the_forward_s_prediction(batch):
     model = build_model().eval()
     assert torch.equal(model.predict_step(batch, 0).vertices, model(batch.image).vertices)
