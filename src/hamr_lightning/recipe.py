@@ -4,7 +4,8 @@ A recipe file is a mapping of sections (see :mod:`hamr_lightning.recipe_check`).
 path relative to the file or by the name of a recipe that ships with the package: mappings merge, other values replace
 the base's, and a section whose ``name`` changes replaces the base's whole, but for ``data``, which keeps the arguments
 of :class:`HandDataModule` (batch_size, workers, ...). ``losses`` maps each loss's name to its arguments; null removes
-one. The recipe's own ``name`` is not inherited, it is by default the file's stem.
+one. ``optimizer`` and ``data`` also hold arguments of :class:`HAMRModule` (warmup_steps) and :class:`HandDataModule`
+(batch_size, ...). The recipe's own ``name`` is not inherited, it is by default the file's stem.
 
 An override is ``key=value``, the key dotted and the value YAML: ``losses.cam.weight=0.2``, ``losses.seg=null``. All
 overrides are joined before they are merged, so that their order cannot matter; two that contradict each other are a
@@ -130,7 +131,8 @@ class Recipe:
         renderer = attempt(("renderer",), partial(self._build_renderer, decoder))
         self._refuse(attempt.problems)
         scheduler = parts.get(("scheduler",))
-        model = HAMRModule(
+        make_model = partial(
+            HAMRModule,
             backbone,
             regressor,
             decoder,
@@ -138,7 +140,9 @@ class Recipe:
             losses,
             optimizer=lambda params: parts["optimizer",].build(params=params),
             scheduler=None if scheduler is None else lambda optimizer: scheduler.build(optimizer=optimizer),
+            **parts["optimizer", "module"].arguments,
         )
+        model = self._build_or_refuse(("optimizer",), make_model)
         hand = getattr(decoder, "hand", None)
         model.save_hyperparameters({"recipe": self.to_dict(), "hand": None if hand is None else hand.fingerprint})
         return model

@@ -32,12 +32,17 @@ _FILLED_IN: Final[Mapping[str, tuple[str, ...]]] = {
     "renderer": ("faces",),
     "optimizer": ("params",),
     "scheduler": ("optimizer",),
-    "dataset": ("split", "seed"),
-    "data module": ("train", "val", "seed"),
+    "data": ("split", "seed"),
     "trainer": ("logger", "callbacks", "default_root_dir", "use_distributed_sampler", "enable_checkpointing"),
     "logger": ("save_dir", "root_dir", "dir", "version", "experiment"),
 }
 """What the library gives to each part's constructor; a recipe may not."""
+
+_SHARERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "optimizer": ("backbone", "regressor", "decoder", "renderer", "losses", "optimizer", "scheduler"),
+    "data": ("train", "val", "seed"),
+}
+"""Likewise, for the model and the data module, whose other arguments stand in these sections."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ def check(tree: Mapping[str, Any]) -> tuple[dict[KeyPath, Part], list[Problem]]:
     """Check a resolved recipe.
 
     Returns:
-        The parts by their sections' paths (a loss's by its own, the data module's by data, module), and the mistakes.
+        The parts by their sections' paths (a loss's by its own; what ``optimizer`` and ``data`` hold for the model and
+        the data module by section and "module"), and the mistakes.
     """
     checker = _Checker(tree)
     checker.run()
@@ -77,6 +83,9 @@ class _Checker:
         self.problems: list[Problem] = []
 
     def run(self) -> None:
+        from hamr_lightning.data.datamodule import HandDataModule
+        from hamr_lightning.module import HAMRModule
+
         known = [section for section in SECTIONS if section != "extends"]
         for section in self._tree:
             if section not in known:
@@ -88,9 +97,9 @@ class _Checker:
         for section in ("backbone", "regressor", "decoder", "renderer"):
             self._add(section, partial(find, section))
         self._add_losses()
-        self._add("optimizer", _find_optimizer)
+        self._add_shared("optimizer", _find_optimizer, HAMRModule)
         self._add("scheduler", _find_scheduler)
-        self._add_data()
+        self._add_shared("data", partial(find, "dataset"), HandDataModule)
         self._add_trainer()
         self._add("logger", _find_logger)
         self._check_silhouette()
@@ -129,25 +138,26 @@ class _Checker:
             elif node is not None and component is not None:
                 self._add_part(path, component, node, ())
 
-    def _add_data(self) -> None:
-        from hamr_lightning.data.datamodule import HandDataModule
-
-        node = self._tree.get("data")
-        dataset = None if node is None else self._class("data", node, partial(find, "dataset"))
+    def _add_shared(self, section: str, find_class: Callable[[str], type], sharer: type) -> None:
+        """Add a section some of whose keys are arguments of another class, which the section's part goes to."""
+        node = self._tree.get(section)
+        component = None if node is None else self._class(section, node, find_class)
         if not isinstance(node, dict):
             return
-        module_keys, arguments = data_module_keys(), _arguments(node)
-        shared = {name: value for name, value in arguments.items() if name in module_keys}
-        self._add_part(("data",), HandDataModule, shared, _FILLED_IN["data module"])
-        self.parts["data", "module"] = self.parts.pop(("data",))
-        if dataset is None:
+        sharer_keys, arguments = _shared_keys(section, sharer), _arguments(node)
+        shared = {name: value for name, value in arguments.items() if name in sharer_keys}
+        self._add_part((section,), sharer, shared, _SHARERS[section])
+        self.parts[section, "module"] = self.parts.pop((section,))
+        if component is None:
             return
-        own_keys = parameters(dataset).keys() - module_keys
-        for name in (name for name in arguments if name not in own_keys | module_keys):
-            known = sorted((own_keys | module_keys) - set(_FILLED_IN["dataset"]))
-            self._blame(("data", name), f"neither {node['name']} nor the data module takes it; {nearest(name, known)}")
+        own_keys, filled_in = parameters(component).keys() - sharer_keys, _FILLED_IN[section]
+        for name in (name for name in arguments if name not in own_keys | sharer_keys):
+            known = sorted((own_keys | sharer_keys) - set(filled_in))
+            self._blame(
+                (section, name), f"neither {node['name']} nor {sharer.__name__} takes it; {nearest(name, known)}"
+            )
         own = {name: value for name, value in arguments.items() if name in own_keys}
-        self._add_part(("data",), dataset, own, _FILLED_IN["dataset"])
+        self._add_part((section,), component, own, filled_in)
 
     def _add_trainer(self) -> None:
         from pytorch_lightning import Trainer
@@ -206,7 +216,11 @@ def data_module_keys() -> frozenset[str]:
     """Return the keys of ``data`` that go to the data module and not to the data set."""
     from hamr_lightning.data.datamodule import HandDataModule
 
-    return frozenset(parameters(HandDataModule)) - set(_FILLED_IN["data module"])
+    return _shared_keys("data", HandDataModule)
+
+
+def _shared_keys(section: str, sharer: type) -> frozenset[str]:
+    return frozenset(parameters(sharer)) - set(_SHARERS[section])
 
 
 def _find_optimizer(name: str) -> type:

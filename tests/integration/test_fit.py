@@ -90,7 +90,7 @@ def test_a_run_leaves_all_that_it_promises(small, tmp_path, capsys):
     assert figures["step"] == 8
     assert figures["model"].keys() == figures["constant"].keys() == {"auc_3d", "joint_error_mm", "miou"}
     assert figures["model"]["joint_error_mm"] == pytest.approx(float(rows[-1]["val/joint_error_mm"]))
-    assert 10 < figures["constant"]["joint_error_mm"] < figures["model"]["joint_error_mm"]
+    assert all(10 < figures[who]["joint_error_mm"] < 300 for who in ("model", "constant"))
 
     for name in ("training.png", "validation.png"):
         assert cv2.imread(str(run / "figures" / name)).std() > 10

@@ -227,8 +227,8 @@ def test_the_same_override_twice_is_no_contradiction(small):
         ("optimizer.name=Optimizer", "override 'optimizer.name=Optimizer': optimizer.name: no optimizer is named"),
         ("scheduler.name=os.system", "override 'scheduler.name=os.system': scheduler.name: no scheduler is named"),
         ("scheduler.mode=mni", "override 'scheduler.mode=mni': scheduler.mode: must be 'min' or 'max', got 'mni'"),
-        ("data.batchsize=3", "override 'data.batchsize=3': data.batchsize: neither synthetic nor the data module takes "
-         "it; did you mean 'batch_size'?"),
+        ("data.batchsize=3", "override 'data.batchsize=3': data.batchsize: neither synthetic nor HandDataModule "
+         "takes it; did you mean 'batch_size'?"),
         ("data.split=val", "override 'data.split=val': data.split: is filled in by the library; remove it"),
         ("data.name=rhd", "small.yaml:12: data.root: is missing; RhdDataset needs it, str or Path"),
         ("data.augmentation.scale=1", "override 'data.augmentation.scale=1': data.augmentation.scale: must be"),
@@ -304,6 +304,14 @@ def test_optimizer_and_scheduler_take_their_values(small):
     scheduler = model._make_scheduler(optimizer)
     assert isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
     assert scheduler.factor == 0.7
+
+
+def test_the_model_s_own_arguments_stand_with_the_optimizer(small):
+    assert load_recipe(small, ["optimizer.warmup_steps=7"]).build_model()._warmup_steps == 7
+    with pytest.raises(RecipeError, match=r"override 'optimizer.warmup_steps=-1': optimizer: HAMRModule: warmup_steps"):
+        load_recipe(small, ["optimizer.warmup_steps=-1"]).build_model()
+    (line,) = problems(small, "optimizer.warmup=7")
+    assert "neither RMSprop nor HAMRModule takes it; did you mean 'warmup_steps'?" in line
 
 
 def test_a_model_without_scheduler(small):
