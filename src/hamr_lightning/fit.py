@@ -80,7 +80,7 @@ def fit(recipe: Recipe, output: Path | None = None, resume: Path | Literal["auto
     folder = _choose_folder(recipe, output, checkpoint)
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
     model, data = recipe.build_model(), recipe.build_datamodule()
-    _try(model, data, recipe)
+    _try(recipe, model, data)
     with _without_known_noise():
         trainer = recipe.build_trainer(folder)
         if trainer.is_global_zero:
@@ -116,14 +116,19 @@ def _check_folder(folder: Path, checkpoint: Path | None, resume: Path | Literal[
         raise RunError(f"{folder}: is not empty; give another folder, or go on with the run in it by --resume auto")
 
 
-def _try(model: HAMRModule, data: HandDataModule, recipe: Recipe) -> None:
-    """Let sizes that do not fit show before anything is written."""
+def _try(recipe: Recipe, model: HAMRModule, data: HandDataModule) -> None:
+    """Let what does not fit together show before anything is written."""
     data.train_dataloader()
+    one = override(recipe, ["data.batch_size=1", "data.workers=0"]).build_datamodule()
+    batch = next(iter(one.val_dataloader()))
+    model.eval()
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, recipe.image_size, recipe.image_size))
+            prediction = model(batch.image)
+            for loss in model.losses.values():
+                loss(prediction, batch)
     except (ValueError, RuntimeError) as error:
-        raise RunError(f"{recipe.name}: the model does not take images of data.image_size: {error}") from error
+        raise RunError(f"recipe {recipe.name}: model and data do not fit together: {error}") from error
     model.train()
 
 
@@ -195,7 +200,7 @@ def _look_at_data(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, folder
     if trainer.is_global_zero:
         sheet = prediction_sheet(first, prediction, model.decoder.faces, SHEET_ROWS)
         save_png(sheet, folder / "figures" / "validation.png")
-    size = recipe.image_size if prediction.silhouette is None else prediction.silhouette.shape[-1]
+    size = first.image.shape[-1] if prediction.silhouette is None else prediction.silhouette.shape[-1]
     strip = partial(_annotation, size=size, with_mask=prediction.silhouette is not None)
     training = islice(data.train_dataloader(), batches)
     return constant_baseline(map(strip, training), map(strip, chain([first], validation)), size)

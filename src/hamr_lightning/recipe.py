@@ -90,11 +90,6 @@ class Recipe:
         return self._tree["seed"]
 
     @property
-    def image_size(self) -> int:
-        """The side of the crops in pixels."""
-        return self._parts["data", "module"].argument("image_size")
-
-    @property
     def source(self) -> Source:
         """A copy of the resolved sections and where their keys come from."""
         return Source(self.to_dict(), dict(self._origins))

@@ -57,7 +57,7 @@ def test_print_recipe_shows_the_resolved_one_and_does_no_more(small, capsys, tmp
         (["--recipe", "small.yaml", "--data.name", "rhd", "--data.root", "gone"], "data: gone"),
         (["--recipe", "small.yaml", "--decoder.hand=gone.pkl"], "decoder: gone.pkl: there is no such file"),
         (["--recipe", "small.yaml", "--resume", "gone.ckpt"], "gone.ckpt: no such checkpoint file"),
-        (["--recipe", "small.yaml", "--data.image_size", "36", "--renderer.size=12"], "data.image_size"),
+        (["--recipe", "small.yaml", "--data.image_size", "36", "--renderer.size=12"], "model and data do not fit"),
         (["--recipe", "small.yaml", "--data.batch_size", "9"], "data.batch_size is 9, but 8 training samples"),
         (["--recipe", "small.yaml", "--output", "small.yaml"], "small.yaml: is a file, give a folder for the run"),
     ],

@@ -1,6 +1,7 @@
 """Recipes: merging, overrides, the check, and what is built."""
 
 import re
+from importlib.util import find_spec
 from itertools import permutations
 from pathlib import Path
 
@@ -383,6 +384,12 @@ def test_a_logger_beside_the_metrics_file(small, tmp_path):
     assert [
         type(logger).__name__ for logger in load_recipe(small, ["logger=null"]).build_trainer(tmp_path).loggers
     ] == ["MetricsFile"]
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
+def test_a_logger_that_is_not_installed(small, tmp_path):
+    with pytest.raises(RecipeError, match=r"override 'logger.name=wandb': logger: .*wandb"):
+        load_recipe(small, ["logger.name=wandb"]).build_trainer(tmp_path)
 
 
 # A recipe as a value
