@@ -15,6 +15,7 @@ from typing import Final, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
 from hamr_lightning import runs
 from hamr_lightning.baseline import constant_baseline
@@ -87,6 +88,8 @@ def fit(recipe: Recipe, output: Path | None = None, resume: Path | Literal["auto
             _check_folder(folder, checkpoint, resume)
         if checkpoint is not None:
             _check_resumption(model, recipe, checkpoint)
+        size = sum(parameter.numel() for parameter in model.parameters())
+        rank_zero_info(f"training {recipe.name}, {size:,} parameters, in {folder}")
         _train(trainer, model, data, checkpoint)
         return _report(recipe, trainer, model, data)
 

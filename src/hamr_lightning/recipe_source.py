@@ -14,8 +14,6 @@ KeptKeys: TypeAlias = Callable[[], frozenset[str]]
 OVERRIDE: Final = "override"
 """How the place of a key begins that comes from an override and not from a file."""
 
-_SUFFIX: Final = ".yaml"
-
 
 class RecipeError(UserError):
     """A recipe has mistakes, one or more."""
@@ -82,7 +80,7 @@ def shipped_recipes() -> dict[str, Path]:
     folder = next((folder for folder in (package / "recipes", package.parents[1] / "recipes") if folder.is_dir()), None)
     if folder is None:
         return {}
-    paths = sorted(folder.rglob(f"*{_SUFFIX}"), key=lambda path: (len(path.parts), path))
+    paths = sorted(folder.rglob("*.yaml"), key=lambda path: (len(path.parts), path))
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 

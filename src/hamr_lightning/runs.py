@@ -143,7 +143,12 @@ def build_trainer(
     return pl.Trainer(
         **{"enable_model_summary": False, **arguments},
         logger=loggers,
-        callbacks=[RecipeFile(folder, recipe_yaml), LearningRateMonitor("epoch"), LastCheckpoint(folder / LAST), best],
+        callbacks=[
+            RecipeFile(folder / RECIPE, recipe_yaml),
+            LearningRateMonitor("epoch"),
+            LastCheckpoint(folder / LAST),
+            best,
+        ],
         default_root_dir=folder,
         use_distributed_sampler=False,
     )
@@ -153,16 +158,15 @@ def build_trainer(
 class RecipeFile(Callback):
     """Writes the resolved recipe into a run's folder when training starts."""
 
-    def __init__(self, folder: Path, recipe_yaml: str) -> None:
-        self.folder = folder
+    def __init__(self, path: Path, recipe_yaml: str) -> None:
+        self._path = path
         self._recipe_yaml = recipe_yaml
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Agree on the first rank's folder, and write."""
-        self.folder = trainer.strategy.broadcast(self.folder)
+        """Write."""
         if stage == "fit" and trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.folder.joinpath(RECIPE).write_text(self._recipe_yaml, encoding="utf-8")
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(self._recipe_yaml, encoding="utf-8")
 
 
 @final
