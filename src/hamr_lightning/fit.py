@@ -90,6 +90,7 @@ def fit(recipe: Recipe, output: Path | None = None, resume: Path | Literal["auto
             _check_resumption(model, recipe, checkpoint)
         size = sum(parameter.numel() for parameter in model.parameters())
         rank_zero_info(f"training {recipe.name}, {size:,} parameters, in {folder}")
+        _leave_cores_to_workers(trainer, data)
         _train(trainer, model, data, checkpoint)
         return _report(recipe, trainer, model, data)
 
@@ -144,6 +145,12 @@ def _check_resumption(model: HAMRModule, recipe: Recipe, checkpoint: Path) -> No
         )
         if saved["name"] != asked["name"]:
             raise RunError(f"{checkpoint}: its {section} is {saved['name']}, that of the recipe {asked['name']}")
+
+
+def _leave_cores_to_workers(trainer: pl.Trainer, data: HandDataModule) -> None:
+    # Threads that wait for one whose core a worker has taken cost far more than they bring.
+    if trainer.strategy.root_device.type == "cpu":
+        torch.set_num_threads(max(1, torch.get_num_threads() - data.workers))
 
 
 def _train(trainer: pl.Trainer, model: HAMRModule, data: HandDataModule, checkpoint: Path | None) -> None:

@@ -86,7 +86,7 @@ class HandDataModule(pl.LightningDataModule):
         for name, value, lowest in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
             if value < lowest:
                 raise ValueError(f"data.{name} must be at least {lowest}, got {value}")
-        self._batch_size, self._workers, self._seed = batch_size, workers, seed
+        self._batch_size, self.workers, self._seed = batch_size, workers, seed
         self._train = CroppedHands(train, HandCrop(image_size, margin, augmentation or Augmentation.none()), seed)
         self._val = CroppedHands(val, HandCrop(image_size, margin), seed)
 
@@ -123,12 +123,12 @@ class HandDataModule(pl.LightningDataModule):
     def _loader_arguments(self) -> dict[str, Any]:
         return {
             "batch_size": self._batch_size,
-            "num_workers": self._workers,
+            "num_workers": self.workers,
             "collate_fn": HandBatch.concatenate,
             "pin_memory": torch.cuda.is_available(),
-            "persistent_workers": self._workers > 0,
+            "persistent_workers": self.workers > 0,
             "worker_init_fn": set_up_worker,
-            "multiprocessing_context": _worker_context() if self._workers else None,
+            "multiprocessing_context": _worker_context() if self.workers else None,
         }
 
 
