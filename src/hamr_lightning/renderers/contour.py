@@ -1,0 +1,196 @@
+"""Differentiable silhouettes from exact areas: the outline of a closed mesh, cut at the pixels' borders."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from hamr_lightning.registry import register
+from hamr_lightning.renderers import _contour_kernels
+from hamr_lightning.renderers.base import SilhouetteRenderer
+
+_CHUNK = 4
+_pool: ThreadPoolExecutor | None = None
+
+
+@register("renderer", "contour")
+class ContourRenderer(SilhouetteRenderer):
+    """Renders the share of every pixel that the projected mesh covers, with its exact derivative.
+
+    The front-facing triangles of a closed mesh cover what all of its triangles cover, and the edges between them and
+    the others are the only ones that matter. Each of these outline edges is cut at the borders of the pixels. In each
+    pixel the parts with no layer of the mesh on one side bound the silhouette: they give the pixel's covered area, and
+    the area that they sweep as their end points move gives its gradient. Where several outlines share a pixel (a
+    finger's edge before another finger's), they are intersected there, so that the area is that of their union and
+    hidden parts get no gradient. Values and gradients are thus exact up to rounding, wherever the mesh lies. The
+    coverage has kinks where an edge runs along a border between pixels or a vertex passes an outline; the gradient
+    there is that of one side.
+
+    Openings of the mesh, such as a hand's wrist, are closed with a cap of their own vertices. It does not matter which
+    way the triangles face, as long as neighbours agree.
+
+    Work is done on the CPU, in float64 within, by up to ``torch.get_num_threads()`` threads; other devices' tensors are
+    copied there and back. The first call compiles for some seconds; the result is cached on disk.
+
+    Args:
+        faces: Triangles as indices of vertices. Those that name a vertex twice are left out.
+        size: The side of the mask in pixels.
+
+    Raises:
+        ValueError: If ``faces`` are not triangles of a consistently oriented surface, or ``size`` is less than 1.
+    """
+
+    faces: Tensor
+    edges: Tensor
+
+    def __init__(self, faces: Int[Tensor, "f 3"] | Int[np.ndarray, "f 3"], size: int = 64) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"ContourRenderer: size must be at least 1, got {size}")
+        closed, edges = _closed_surface(np.asarray(torch.as_tensor(faces).cpu(), np.int64))
+        self.size = size
+        self.vertices = int(closed.max()) + 1
+        self.register_buffer("faces", torch.from_numpy(closed.astype(np.int32)), persistent=False)
+        self.register_buffer("edges", torch.from_numpy(edges.astype(np.int32)), persistent=False)
+
+    def forward(self, points: Float[Tensor, "b v 3"]) -> Float[Tensor, "b s s"]:
+        """Render the mask.
+
+        Args:
+            points: Vertices: x and y in crop units; z must be finite and is not used. They may lie outside the frame.
+
+        Returns:
+            Coverage in [0, 1], row 0 at the top (y = -1); float64 for float64 points, else float32, under autocast too.
+            Where a sample has a coordinate that is not finite, its whole mask is NaN, and so is its gradient.
+
+        Raises:
+            ValueError: If there are fewer points than ``faces`` names.
+        """
+        if points.shape[1] < self.vertices:
+            raise ValueError(f"ContourRenderer: faces name {self.vertices} vertices, points has {points.shape[1]}")
+        points = points if points.dtype == torch.float64 else points.float()
+        return _coverage(points, self.faces, self.edges, self.size)
+
+
+@torch.library.custom_op("hamr_lightning::contour_coverage", mutates_args=())
+def _coverage(points: Tensor, faces: Tensor, edges: Tensor, size: int) -> Tensor:
+    inputs = [tensor.detach().cpu().contiguous().numpy() for tensor in (points, faces, edges)]
+    masks = np.empty((len(points), size, size), inputs[0].dtype)
+    _over_batch(len(points), lambda start, stop: _contour_kernels.coverage(*inputs, start, stop, masks))
+    return torch.from_numpy(masks).to(points.device)
+
+
+@torch.library.custom_op("hamr_lightning::contour_coverage_gradient", mutates_args=())
+def _coverage_gradient(points: Tensor, faces: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
+    inputs = [tensor.detach().cpu().contiguous().numpy() for tensor in (points, faces, edges)]
+    weights_array = weights.detach().cpu().contiguous().numpy()
+    gradient = np.zeros_like(inputs[0])
+    _over_batch(
+        len(points),
+        lambda start, stop: _contour_kernels.coverage_gradient(*inputs, start, stop, weights_array, gradient),
+    )
+    return torch.from_numpy(gradient).to(points.device)
+
+
+@_coverage.register_fake
+def _(points: Tensor, faces: Tensor, edges: Tensor, size: int) -> Tensor:
+    return points.new_empty(points.shape[0], size, size)
+
+
+@_coverage_gradient.register_fake
+def _(points: Tensor, faces: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
+    return torch.empty_like(points, memory_format=torch.contiguous_format)
+
+
+def _keep_inputs(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _backward(ctx: Any, weights: Tensor) -> tuple[Tensor, None, None, None]:
+    return _coverage_gradient(*ctx.saved_tensors, weights), None, None, None
+
+
+_coverage.register_autograd(_backward, setup_context=_keep_inputs)
+
+
+def _over_batch(samples: int, render: Callable[[int, int], None]) -> None:
+    """Call ``render(start, stop)`` on all samples, some of them on helping threads.
+
+    The calling thread takes part and waits for no helper that has not begun: on a busy machine help comes late.
+    """
+    starts = iter(range(0, samples, _CHUNK))
+
+    def work() -> None:
+        for start in starts:
+            render(start, min(start + _CHUNK, samples))
+
+    helpers = min(torch.get_num_threads(), -(-samples // _CHUNK)) - 1
+    helping = [_helpers().submit(work) for _ in range(helpers)]
+    work()
+    for helper in helping:
+        if not helper.cancel():
+            helper.result()
+
+
+def _helpers() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="contour")
+    return _pool
+
+
+def _forget_helpers() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_helpers)  # threads do not survive a fork
+
+
+def _closed_surface(faces: Int[np.ndarray, "f 3"]) -> tuple[Int[np.ndarray, "g 3"], Int[np.ndarray, "e 4"]]:
+    """Cap the openings of a surface.
+
+    Returns:
+        The faces, with those of the caps, and for each edge its vertices u and v, the face that runs from u to v and
+        the one that runs from v to u.
+    """
+    a, b, c = faces.T
+    faces = faces[(a != b) & (b != c) & (c != a)]
+    if len(faces) == 0 or faces.min() < 0:
+        raise ValueError("ContourRenderer: faces must hold a triangle of three different vertices, none below 0")
+    directed = _directed_edges(faces)
+    _, edge, uses = np.unique(np.sort(directed), axis=0, return_inverse=True, return_counts=True)
+    balance = np.bincount(edge, np.where(directed[:, 0] < directed[:, 1], 1, -1))
+    if (wrong := (balance != 0) & (uses > 1)).any():
+        u, v = directed[np.argmax(wrong[edge])]
+        raise ValueError(
+            f"ContourRenderer: {wrong.sum()} edges of faces, the first between the vertices {u} and {v}, are used more "
+            "often in one direction than in the other; turn the triangles so that neighbours face the same way"
+        )
+    faces = np.concatenate([faces, _caps(directed[uses[edge] == 1])])
+    directed, owner = _directed_edges(faces), np.tile(np.arange(len(faces)), 3)
+    forth, back = np.lexsort(directed.T), np.lexsort(directed[:, ::-1].T)
+    up = directed[forth, 0] < directed[forth, 1]
+    return faces, np.column_stack([directed[forth[up]], owner[forth[up]], owner[back[up]]])
+
+
+def _directed_edges(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "e 2"]:
+    return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+
+
+def _caps(boundary: Int[np.ndarray, "e 2"]) -> Int[np.ndarray, "c 3"]:
+    """Close each connected boundary with a fan from one of its own vertices."""
+    u, v = boundary.T
+    count = boundary.max(initial=0) + 1
+    _, loop = connected_components(coo_matrix((np.ones(len(u)), (u, v)), (count, count)), directed=False)
+    _, apexes = np.unique(loop, return_index=True)
+    apex = apexes[loop[u]]
+    return np.column_stack([v, u, apex])[(u != apex) & (v != apex)]
