@@ -48,6 +48,28 @@ def mask_iou(silhouette: Float[Tensor, "b s s"], mask: Float[Tensor, "b h w"]) -
     return torch.where(union > 0, intersection / union, 1.0)
 
 
+class MeanOverValid(Metric):
+    """Mean of the valid samples' values, such as a loss's; 0 if none was valid."""
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, values: Float[Tensor, "b"], valid: Bool[Tensor, "b"]) -> None:
+        """Take in a batch."""
+        self.total += torch.where(valid, values, 0).sum()
+        self.count += valid.sum()
+
+    def compute(self) -> Float[Tensor, ""]:
+        """Return the mean."""
+        return self.total / self.count.clamp(min=1)
+
+
 class MeanJointError(Metric):
     """Mean distance of the valid joints in millimetres, roots aligned; the root counts, with 0, as is customary."""
 

@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torchmetrics import Metric
 from hamr_lightning.backbones import Backbone
 from hamr_lightning.decoders import Decoder
 from hamr_lightning.losses.base import Loss
-from hamr_lightning.metrics import PCKAUC, MeanIoU, MeanJointError
+from hamr_lightning.metrics import PCKAUC, MeanIoU, MeanJointError, MeanOverValid
 from hamr_lightning.projection import project
 from hamr_lightning.regressors import IterativeRegressor
 from hamr_lightning.renderers.base import SilhouetteRenderer
@@ -80,6 +80,7 @@ class HAMRModule(pl.LightningModule):
         self._warmup_steps = warmup_steps
         metrics = {"auc_3d": PCKAUC(), "joint_error_mm": MeanJointError(), "miou": MeanIoU()}
         self._metrics = cast(Mapping[str, Metric], nn.ModuleDict(metrics))
+        self._loss_means = cast(Mapping[str, Metric], nn.ModuleDict({name: MeanOverValid() for name in losses}))
         self._idle = set(losses)
         self._batches_watched = 0
 
@@ -100,7 +101,13 @@ class HAMRModule(pl.LightningModule):
         """Return the total loss of a batch."""
         if self._idle:
             self._watch_for_idle_losses(batch)
-        return self._total_loss(self(batch.image), batch, "train")
+        prediction = self(batch.image)
+        means = {
+            name: loss(prediction, batch).sum() / count
+            for (name, loss), count in zip(self.losses.items(), self._valid_counts(batch), strict=True)
+        }
+        self._log_losses(means, "train", len(batch))
+        return self._weighted_sum(means)
 
     def on_train_epoch_end(self) -> None:
         """Name the losses that have been idle."""
@@ -109,13 +116,14 @@ class HAMRModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start the metrics anew."""
-        for metric in self._metrics.values():
+        for metric in (*self._metrics.values(), *self._loss_means.values()):
             metric.reset()
 
     def validation_step(self, batch: HandBatch, batch_idx: int) -> None:
-        """Log the losses of a batch and take it into the metrics."""
+        """Take a batch into the losses' means and the metrics."""
         prediction = self(batch.image)
-        self._total_loss(prediction, batch, "val")
+        for name, loss in self.losses.items():
+            self._loss_means[name].update(loss(prediction, batch), loss.valid(batch))
         if batch.joints_3d is not None:
             for name in ("auc_3d", "joint_error_mm"):
                 self._metrics[name].update(prediction.joints_3d, batch.joints_3d, batch.validity("joints_3d"))
@@ -123,7 +131,8 @@ class HAMRModule(pl.LightningModule):
             self._metrics["miou"].update(prediction.silhouette, batch.mask, batch.validity("mask"))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics for which there was annotation."""
+        """Log the losses, and the metrics for which there was annotation."""
+        self._log_losses({name: mean.compute() for name, mean in self._loss_means.items()}, "val", None)
         for name, metric in self._metrics.items():
             value = metric.compute() if metric.update_called else torch.tensor(torch.nan)
             if not value.isnan():
@@ -194,19 +203,31 @@ class HAMRModule(pl.LightningModule):
             )
         return HandParameters(*estimate.split(sizes, dim=1))
 
-    def _total_loss(self, prediction: HandPrediction, batch: HandBatch, stage: str) -> Float[Tensor, ""]:
-        total = torch.zeros((), device=self.device)
-        for name, loss in self.losses.items():
-            value = mean_over_valid(loss(prediction, batch), loss.valid(batch))
-            total = total + loss.weight * value
-            self._log_loss(f"{stage}/{name}", value, len(batch))
-        self._log_loss(f"{stage}/loss", total, len(batch))
-        return total
+    def _valid_counts(self, batch: HandBatch) -> Float[Tensor, "losses"]:
+        """Count the samples that each loss is the mean over: on several ranks, their mean count, at least 1 in all.
 
-    def _log_loss(self, name: str, value: Float[Tensor, ""], batch_size: int) -> None:
-        training = name.startswith("train/")
+        The ranks' gradients are averaged, so that the sum of them all is divided by the number of them all.
+        """
+        counts = torch.stack([loss.valid(batch).sum() for loss in self.losses.values()]).float()
+        ranks = 1
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            ranks = torch.distributed.get_world_size()
+            torch.distributed.all_reduce(counts)
+        return counts.clamp(min=1) / ranks
+
+    def _weighted_sum(self, means: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        return torch.stack([self.losses[name].weight * value for name, value in means.items()]).sum()
+
+    def _log_losses(self, means: Mapping[str, Float[Tensor, ""]], stage: str, batch_size: int | None) -> None:
         # A training step's figures are the first rank's own: gathering them would cost every step a synchronisation.
-        self.log(name, value.detach(), batch_size=batch_size, prog_bar=name.endswith("/loss"), sync_dist=not training)
+        for name, value in {**means, "loss": self._weighted_sum(means)}.items():
+            self.log(
+                f"{stage}/{name}",
+                value.detach(),
+                batch_size=batch_size,
+                prog_bar=name == "loss",
+                sync_dist=stage != "train",
+            )
 
     def _watch_for_idle_losses(self, batch: HandBatch) -> None:
         self._idle -= {name for name in self._idle if self.losses[name].valid(batch).any()}
@@ -221,11 +242,6 @@ class HAMRModule(pl.LightningModule):
                 "so it is exactly 0. Train on data that has it, or remove the loss."
             )
         self._idle = set()
-
-
-def mean_over_valid(values: Float[Tensor, "b"], valid: Bool[Tensor, "b"]) -> Float[Tensor, ""]:
-    """Return the mean over the valid samples; 0 where there is none, as the values of the others are 0 already."""
-    return values.sum() / valid.sum().clamp(min=1)
 
 
 def _check_parts(decoder: Decoder, renderer: SilhouetteRenderer | None, losses: Mapping[str, Loss]) -> None:

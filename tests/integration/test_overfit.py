@@ -28,7 +28,6 @@ def test_the_quickstart_network_learns_eight_samples_by_heart(tmp_path):
     try:
         trainer = pl.Trainer(
             max_epochs=EPOCHS,
-            limit_val_batches=0,
             accelerator="cpu",
             default_root_dir=tmp_path,
             logger=False,
@@ -37,7 +36,7 @@ def test_the_quickstart_network_learns_eight_samples_by_heart(tmp_path):
             enable_model_summary=False,
         )
         model = recipe.build_model()
-        trainer.fit(model, train_dataloaders=[batch] * STEPS)
+        trainer.fit(model, train_dataloaders=[batch] * STEPS, val_dataloaders=[batch])
         with torch.no_grad():
             prediction = model.eval()(batch.image)
     finally:

@@ -1,6 +1,10 @@
+import subprocess
+import sys
 import warnings
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -10,7 +14,7 @@ import hamr_lightning as hl
 from hamr_lightning.backbones import HourglassBackbone
 from hamr_lightning.decoders import JointDecoder, ManoDecoder
 from hamr_lightning.metrics import PCKAUC, MeanIoU, MeanJointError
-from hamr_lightning.module import BATCHES_UNTIL_IDLE, HAMRModule, mean_over_valid
+from hamr_lightning.module import BATCHES_UNTIL_IDLE, HAMRModule
 from hamr_lightning.regressors import HamrRegressor
 from hamr_lightning.renderers.contour import ContourRenderer
 
@@ -130,7 +134,48 @@ def test_the_total_is_the_weighted_sum_of_the_means_over_valid_samples(batch):
         samples = [0, 2] if name == "seg" else [0, 1, 2]
         expected += LOSSES[name] * sum(values[i] for i in samples) / len(samples)
     assert total.item() == pytest.approx(expected, rel=1e-5)
-    assert mean_over_valid(torch.zeros(3), torch.zeros(3, dtype=torch.bool)) == 0
+
+
+RANK_SCRIPT = """
+import sys, torch, torch.distributed as dist
+rank, ranks, store, output = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+import hamr_lightning as hl
+from test_module import build_losses, build_model
+if ranks > 1:
+    dist.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=ranks)
+torch.manual_seed(0)
+model = build_model(losses=build_losses("joints_2d", "seg")).eval()
+model.log = lambda *_, **__: None
+share = slice(rank * 4 // ranks, (rank + 1) * 4 // ranks)
+generator = torch.Generator().manual_seed(1)
+image, joints = torch.rand(4, 3, 32, 32, generator=generator), torch.rand(4, 21, 2, generator=generator)
+mask = torch.rand(4, 32, 32, generator=generator)
+valid = torch.tensor([True, True, True, False])
+masked = torch.tensor([True, False, False, False])
+batch = hl.HandBatch(
+    image=image[share], joints_2d=joints[share], joints_2d_valid=valid[share, None].expand(-1, 21),
+    mask=mask[share], mask_valid=masked[share],
+)
+model.training_step(batch, 0).backward()
+gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+if ranks > 1:
+    dist.all_reduce(gradient)
+    gradient /= ranks
+    dist.destroy_process_group()
+torch.save(gradient, output)
+"""
+
+
+def test_two_ranks_with_unequal_annotation_train_as_one(tmp_path):
+    def start(rank, ranks):
+        arguments = map(str, (rank, ranks, tmp_path / f"store{ranks}", tmp_path / f"{ranks}_{rank}.pt"))
+        return subprocess.Popen([sys.executable, "-c", RANK_SCRIPT, *arguments], cwd=Path(__file__).parent)
+
+    processes = [start(0, 1), start(0, 2), start(1, 2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    alone, together = (torch.load(tmp_path / f"{ranks}_0.pt") for ranks in (1, 2))
+    assert alone.abs().max() > 1e-3
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
 
 
 def test_a_batch_without_annotation_costs_nothing_and_can_be_differentiated(batch):
@@ -169,7 +214,7 @@ def test_training_and_validation_log_what_they_measure(batch, make_batch):
     names = {f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", *LOSSES)}
     assert set(logged) == names | {"val/auc_3d", "val/joint_error_mm", "val/miou"}
     auc, error, miou = PCKAUC(), MeanJointError(), MeanIoU()
-    sums = dict.fromkeys(LOSSES, 0.0)
+    values: dict[str, list[float]] = {name: [] for name in LOSSES}
     model.eval()
     for each in (batch, other):
         out = model(each.image)
@@ -177,13 +222,22 @@ def test_training_and_validation_log_what_they_measure(batch, make_batch):
             metric.update(out.joints_3d, each.joints_3d, each.validity("joints_3d"))
         miou.update(out.silhouette, each.mask, each.validity("mask"))
         for name, loss in model.losses.items():
-            sums[name] += len(each) * mean_over_valid(loss(out, each), loss.valid(each)).item()
+            values[name] += loss(out, each)[loss.valid(each)].tolist()
     for name, metric in (("auc_3d", auc), ("joint_error_mm", error), ("miou", miou)):
         torch.testing.assert_close(logged[f"val/{name}"], metric.compute())
-    for name, value in sums.items():
-        assert logged[f"val/{name}"].item() == pytest.approx(value / 5, rel=1e-4)
-    total = sum(LOSSES[name] * value / 5 for name, value in sums.items())
+    means = {name: np.mean(each) for name, each in values.items()}
+    for name, mean in means.items():
+        assert logged[f"val/{name}"].item() == pytest.approx(mean, rel=1e-4)
+    total = sum(LOSSES[name] * mean for name, mean in means.items())
     assert logged["val/loss"].item() == pytest.approx(total, rel=1e-4)
+
+
+def test_a_validation_batch_without_annotation_does_not_count(make_batch):
+    first = make_batch(2, mask_valid=torch.tensor([True, False]))
+    model = build_model(losses=build_losses("seg"))
+    trainer = fit(model, [first, make_batch(2, seed=7, mask_valid=torch.tensor([False, False]))])
+    loss = model.losses["seg"](model.eval()(first.image), first)[0]
+    assert trainer.logged_metrics["val/seg"].item() == pytest.approx(loss.item(), rel=1e-4)
 
 
 def test_a_figure_without_annotation_is_not_logged(make_batch):

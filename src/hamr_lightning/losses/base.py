@@ -35,7 +35,7 @@ class Loss(nn.Module, ABC):
     def forward(self, prediction: HandPrediction, batch: HandBatch) -> Float[Tensor, "b"]:
         """Return each sample's loss, neither reduced nor weighted; exactly 0 for a sample that lacks what it needs.
 
-        It is computed without autocast.
+        It is computed without autocast. (A prediction that is not finite gives NaN whatever the annotation.)
         """
         # Zeros that hang on the prediction: a batch without any annotation can still be differentiated, and a
         # gradient, if zero, reaches every parameter, as DistributedDataParallel demands.

@@ -19,7 +19,7 @@ class CameraLoss(Loss):
 
     The fitted camera is the paper's "ground-truth" one (section 3.1, :func:`~hamr_lightning.projection.fit_camera`), of
     the joints that are valid in 3D and in 2D. The sum over the three numbers as they are, not normalised: s is in crop
-    units per metre and near 7, tx and ty are in metres, so that s makes up nearly all of it.
+    units per metre and near 10, tx and ty are in metres, so that s makes up nearly all of it.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("joints_3d", "joints_2d")
