@@ -109,8 +109,8 @@ def coverage_gradient(points, faces, edges, start, stop, weights, gradient):
             p = pieces[k]
             if p.shown == 0:
                 continue
-            begin = _along_edge(p.x0 + p.column, p.y0 + p.row, x, y, p)
-            end = _along_edge(p.x1 + p.column, p.y1 + p.row, x, y, p)
+            begin = _along_edge(p.x0 + p.column, p.y0 + p.row, x, y, p.top, p.bottom)
+            end = _along_edge(p.x1 + p.column, p.y1 + p.row, x, y, p.top, p.bottom)
             by_bottom = begin * p.shown + (end - begin) * p.moment
             by_top = p.shown - by_bottom
             weight = 0.5 * size * p.sign * weights[sample, p.row, p.column]
@@ -123,10 +123,10 @@ def coverage_gradient(points, faces, edges, start, stop, weights, gradient):
 
 @_compile
 @no_type_check
-def _along_edge(at_x, at_y, x, y, p):
-    """Tell how far from its top to its bottom, 0 to 1, a point divides the edge of a piece."""
-    dx, dy = x[p.bottom] - x[p.top], y[p.bottom] - y[p.top]
-    t = (at_x - x[p.top]) / dx if abs(dx) > dy else (at_y - y[p.top]) / dy
+def _along_edge(at_x, at_y, x, y, top, bottom):
+    """Tell where on an edge, 0 at its top and 1 at its bottom, a point lies."""
+    dx, dy = x[bottom] - x[top], y[bottom] - y[top]
+    t = (at_x - x[top]) / dx if abs(dx) > dy else (at_y - y[top]) / dy
     return min(max(t, 0.0), 1.0)
 
 
@@ -318,7 +318,9 @@ def _show_parts(pieces, head, layers, lines, cuts):
                 lines[i].met = lines[j].met = True
     for i in range(count):
         p, low = pieces[lines[i].piece], layers + min(lines[i].gain, 0)
-        found = _find_cuts(lines, count, i, cuts)
+        cuts[0], cuts[1], found = 0.0, 1.0, 2
+        if lines[i].met:
+            found = _find_cuts(lines, count, i, cuts)
         begin_shown = end_shown = False
         for c in range(1, found):
             t, length = 0.5 * (cuts[c - 1] + cuts[c]), cuts[c] - cuts[c - 1]
@@ -380,10 +382,9 @@ def _meet(a, b):
 @_compile
 @no_type_check
 def _find_cuts(lines, count, i, cuts):
-    """Write the sorted parameters at which other lines cross or touch line i, with 0 and 1; returns their number."""
+    """Write the sorted parameters at which other lines cross or touch line i, between 0 and 1; returns their number."""
     a, found = lines[i], 1
-    cuts[0] = 0.0
-    for j in range(count if a.met else 0):
+    for j in range(count):
         b = lines[j]
         begin, end = _side(a, b.x0, b.y0), _side(a, b.x1, b.y1)
         if j == i or (begin > a.touch and end > a.touch) or (begin < -a.touch and end < -a.touch):

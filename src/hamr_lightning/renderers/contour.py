@@ -22,29 +22,32 @@ _pool: ThreadPoolExecutor | None = None
 
 @register("renderer", "contour")
 class ContourRenderer(SilhouetteRenderer):
-    """Renders the share of every pixel that the projected mesh covers, with its exact derivative.
+    """Renders the share of each pixel that a mesh covers, with its exact gradient.
 
-    The front-facing triangles of a closed mesh cover what all of its triangles cover, and the edges between them and
-    the others are the only ones that matter. Each of these outline edges is cut at the borders of the pixels. In each
-    pixel the parts with no layer of the mesh on one side bound the silhouette: they give the pixel's covered area, and
-    the area that they sweep as their end points move gives its gradient. Where several outlines share a pixel (a
-    finger's edge before another finger's), they are intersected there, so that the area is that of their union and
-    hidden parts get no gradient. Values and gradients are thus exact up to rounding, wherever the mesh lies. The
-    coverage has kinks where an edge runs along a border between pixels or a vertex passes an outline; the gradient
-    there is that of one side.
+    The front-facing triangles of a closed mesh cover what all its triangles cover, and are bounded by the edges between
+    them and the others: the outline. These edges are cut at the borders of the pixels. In each pixel, the pieces that
+    have no layer of the mesh on one side bound the silhouette: they give the area covered, and the area that they sweep
+    when their end points move gives the gradient.
 
-    Openings of the mesh, such as a hand's wrist, are closed with a cap of their own vertices. It does not matter which
-    way the triangles face, as long as neighbours agree.
+    Where several outlines share a pixel (a finger's edge before another finger's edge), they are intersected in it: the
+    area is that of their union, and what lies behind or before another part gets no gradient. Mask and gradient are
+    thus exact but for rounding, with one exception: a pixel crossed by more than 64 pieces that are not one plain
+    stretch, as under a hand a few pixels wide or a crumpled mesh, takes the areas' sum, cut off at 1. The mask is not
+    smooth where an edge runs along a border between pixels or vertices cross an outline; the gradient is one side's.
 
-    Work is done on the CPU, in float64 within, by up to ``torch.get_num_threads()`` threads; other devices' tensors are
-    copied there and back. The first call compiles for some seconds; the result is cached on disk.
+    Openings of the mesh, such as a hand's wrist, are closed by fans of their own vertices. It does not matter which way
+    the triangles face, as long as neighbours agree.
+
+    The work is done on the CPU, in float64 within, by up to ``torch.get_num_threads()`` threads; tensors of another
+    device are copied there and back. The first call compiles for some seconds and keeps the result on disk.
 
     Args:
         faces: Triangles as indices of vertices. Those that name a vertex twice are left out.
         size: The side of the mask in pixels.
 
     Raises:
-        ValueError: If ``faces`` are not triangles of a consistently oriented surface, or ``size`` is less than 1.
+        ValueError: If ``faces`` are not indices of triangles, or of triangles whose neighbours face another way, or
+            ``size`` is less than 1.
     """
 
     faces: Tensor
@@ -54,7 +57,7 @@ class ContourRenderer(SilhouetteRenderer):
         super().__init__()
         if size < 1:
             raise ValueError(f"ContourRenderer: size must be at least 1, got {size}")
-        closed, edges = _closed_surface(np.asarray(torch.as_tensor(faces).cpu(), np.int64))
+        closed, edges = _closed_surface(np.asarray(faces.cpu() if isinstance(faces, Tensor) else faces))
         self.size = size
         self.vertices = int(closed.max()) + 1
         self.register_buffer("faces", torch.from_numpy(closed.astype(np.int32)), persistent=False)
@@ -64,24 +67,27 @@ class ContourRenderer(SilhouetteRenderer):
         """Render the mask.
 
         Args:
-            points: Vertices: x and y in crop units; z must be finite and is not used. They may lie outside the frame.
+            points: Vertices, in the frame or out of it: x and y in crop units, and z, which does not matter.
 
         Returns:
-            Coverage in [0, 1], row 0 at the top (y = -1); float64 for float64 points, else float32, under autocast too.
-            Where a sample has a coordinate that is not finite, its whole mask is NaN, and so is its gradient.
+            Coverage in [0, 1], row 0 at the top (y = -1), differentiable in x and y once; in float64 for float64
+            points, else in float32, under autocast too. Where a sample has a coordinate that is not finite, all of its
+            mask is NaN, and its gradient as well.
 
         Raises:
-            ValueError: If there are fewer points than ``faces`` names.
+            ValueError: If there are fewer points than ``faces`` name.
         """
         if points.shape[1] < self.vertices:
-            raise ValueError(f"ContourRenderer: faces name {self.vertices} vertices, points has {points.shape[1]}")
+            raise ValueError(
+                f"ContourRenderer: faces name {self.vertices} vertices, but points has only {points.shape[1]}"
+            )
         points = points if points.dtype == torch.float64 else points.float()
         return _coverage(points, self.faces, self.edges, self.size)
 
 
 @torch.library.custom_op("hamr_lightning::contour_coverage", mutates_args=())
 def _coverage(points: Tensor, faces: Tensor, edges: Tensor, size: int) -> Tensor:
-    inputs = [tensor.detach().cpu().contiguous().numpy() for tensor in (points, faces, edges)]
+    inputs = _arrays(points, faces, edges)
     masks = np.empty((len(points), size, size), inputs[0].dtype)
     _over_batch(len(points), lambda start, stop: _contour_kernels.coverage(*inputs, start, stop, masks))
     return torch.from_numpy(masks).to(points.device)
@@ -89,14 +95,16 @@ def _coverage(points: Tensor, faces: Tensor, edges: Tensor, size: int) -> Tensor
 
 @torch.library.custom_op("hamr_lightning::contour_coverage_gradient", mutates_args=())
 def _coverage_gradient(points: Tensor, faces: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
-    inputs = [tensor.detach().cpu().contiguous().numpy() for tensor in (points, faces, edges)]
-    weights_array = weights.detach().cpu().contiguous().numpy()
+    *inputs, weight = _arrays(points, faces, edges, weights)
     gradient = np.zeros_like(inputs[0])
     _over_batch(
-        len(points),
-        lambda start, stop: _contour_kernels.coverage_gradient(*inputs, start, stop, weights_array, gradient),
+        len(points), lambda start, stop: _contour_kernels.coverage_gradient(*inputs, start, stop, weight, gradient)
     )
     return torch.from_numpy(gradient).to(points.device)
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray]:
+    return [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
 
 
 @_coverage.register_fake
@@ -106,7 +114,7 @@ def _(points: Tensor, faces: Tensor, edges: Tensor, size: int) -> Tensor:
 
 @_coverage_gradient.register_fake
 def _(points: Tensor, faces: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
-    return torch.empty_like(points, memory_format=torch.contiguous_format)
+    return points.new_empty(points.shape)
 
 
 def _keep_inputs(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
@@ -121,9 +129,10 @@ _coverage.register_autograd(_backward, setup_context=_keep_inputs)
 
 
 def _over_batch(samples: int, render: Callable[[int, int], None]) -> None:
-    """Call ``render(start, stop)`` on all samples, some of them on helping threads.
+    """Call ``render(start, stop)`` until all samples are done, small batches on the calling thread alone.
 
-    The calling thread takes part and waits for no helper that has not begun: on a busy machine help comes late.
+    The calling thread takes part and does not wait for helpers that have yet to begin: on a busy machine, where help
+    comes late, it does the work itself.
     """
     starts = iter(range(0, samples, _CHUNK))
 
@@ -162,10 +171,15 @@ def _closed_surface(faces: Int[np.ndarray, "f 3"]) -> tuple[Int[np.ndarray, "g 3
         The faces, with those of the caps, and for each edge its vertices u and v, the face that runs from u to v and
         the one that runs from v to u.
     """
+    if not np.issubdtype(faces.dtype, np.integer) or faces.ndim != 2 or faces.shape[1] != 3 or faces.min(initial=0) < 0:
+        raise ValueError(
+            "ContourRenderer: faces must be indices, integers of shape (f, 3) and at least 0, "
+            f"got {faces.dtype} of shape {faces.shape}, least {faces.min(initial=0)}"
+        )
     a, b, c = faces.T
-    faces = faces[(a != b) & (b != c) & (c != a)]
-    if len(faces) == 0 or faces.min() < 0:
-        raise ValueError("ContourRenderer: faces must hold a triangle of three different vertices, none below 0")
+    faces = faces[(a != b) & (b != c) & (c != a)].astype(np.int64)
+    if len(faces) == 0:
+        raise ValueError("ContourRenderer: faces must hold at least one triangle of three different vertices")
     directed = _directed_edges(faces)
     _, edge, uses = np.unique(np.sort(directed), axis=0, return_inverse=True, return_counts=True)
     balance = np.bincount(edge, np.where(directed[:, 0] < directed[:, 1], 1, -1))
