@@ -3,6 +3,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader
 
 import hamr_lightning as hl
 
@@ -36,7 +37,7 @@ def test_the_quickstart_network_learns_eight_samples_by_heart(tmp_path):
             enable_model_summary=False,
         )
         model = recipe.build_model()
-        trainer.fit(model, train_dataloaders=[batch] * STEPS, val_dataloaders=[batch])
+        trainer.fit(model, DataLoader([batch] * STEPS, batch_size=None), DataLoader([batch], batch_size=None))
         with torch.no_grad():
             prediction = model.eval()(batch.image)
     finally:

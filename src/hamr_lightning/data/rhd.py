@@ -1,8 +1,7 @@
 """The Rendered Hand Pose Dataset (RHD v2; Zimmermann and Brox, ICCV 2017), as it is published."""
 
-import pickle
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Bool, Shaped, UInt8
 
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.registry import register
+from hamr_lightning.safe_pickle import dense, loads
 
 _FOLDERS: Final = {"train": "training", "val": "evaluation"}
 _BASE_TO_TIP: Final = np.array([0, 4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17])
@@ -95,41 +95,16 @@ def _read_annotation(path: Path) -> tuple[list[int], dict[str, Shaped[np.ndarray
             f"{path} is missing; root must name the folder RHD_published_v2, which holds "
             "training/{color,mask,anno_training.pickle} and evaluation/{color,mask,anno_evaluation.pickle}"
         )
-    with path.open("rb") as file:
-        try:
-            entries = _PlainUnpickler(file, encoding="latin1").load()
-        except Exception as error:
-            raise ValueError(f"{path} cannot be read as RHD's annotation: {error}") from error
+    try:
+        entries = loads(path.read_bytes(), names={})
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as RHD's annotation: {error}") from error
     try:
         ids = sorted(entries)
-        annotation = {field: np.stack([np.float32(entries[i][field]) for i in ids]) for field in _FIELDS}
-    except (TypeError, KeyError, ValueError) as error:
+        annotation = {field: np.stack([np.float32(dense(entries[i][field])) for i in ids]) for field in _FIELDS}
+    except Exception as error:
         raise ValueError(f"{path} is not RHD's annotation, a dict from number to {_FIELDS}: {error!r}") from error
     for field, shape in _FIELDS.items():
         if annotation[field].shape[1:] != shape:
             raise ValueError(f"{path}: {field} must have shape {shape}, got {annotation[field].shape[1:]}")
     return ids, annotation
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Unpickles NumPy arrays and plain values; looks up nothing else, so that no file can run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        known = _PICKLED_NAMES.get((module.replace("numpy._core", "numpy.core"), name))
-        if known is None:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no annotation needs")
-        return known
-
-
-def _encode_latin1(text: str, encoding: str) -> bytes:
-    return text.encode("latin-1")
-
-
-_PICKLED_NAMES: Final[dict[tuple[str, str], Any]] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy.core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
-    ("numpy.core.numeric", "_frombuffer"): np.empty(0).__reduce_ex__(5)[0],
-    ("_codecs", "encode"): _encode_latin1,
-}

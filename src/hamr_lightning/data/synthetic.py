@@ -9,15 +9,15 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from scipy.spatial.transform import Rotation
 
-from hamr_lightning.data.articulation import ArticulatedHand
 from hamr_lightning.data.base import HandDataset, HandSample
-from hamr_lightning.data.lens import Lens
 from hamr_lightning.data.poses import sample_hand_poses
-from hamr_lightning.data.props import turns_between
-from hamr_lightning.data.scene import Scene, Stage
-from hamr_lightning.data.scenery import Photographs, procedural_background
-from hamr_lightning.data.shading import SAMPLES_PER_SIDE, Lights, Surface, irradiance, paint, soft_visibility
-from hamr_lightning.data.textures import Texture
+from hamr_lightning.data.rendering.articulation import ArticulatedHand
+from hamr_lightning.data.rendering.lens import Lens
+from hamr_lightning.data.rendering.props import turns_between
+from hamr_lightning.data.rendering.scene import Scene, Stage
+from hamr_lightning.data.rendering.scenery import Photographs, procedural_background
+from hamr_lightning.data.rendering.shading import SAMPLES_PER_SIDE, Lights, Surface, irradiance, paint, soft_visibility
+from hamr_lightning.data.rendering.textures import Texture
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.rasterizer import Fragments, draw
 from hamr_lightning.registry import register

@@ -10,6 +10,7 @@ import pytest
 
 from hamr_lightning.data.rhd import RhdDataset
 from hamr_lightning.registry import build
+from hostile_array import HOSTILE_ARRAY
 
 REAL = os.environ.get("HAMR_RHD_ROOT")
 FOLDERS = {"train": "training", "val": "evaluation"}
@@ -135,6 +136,7 @@ def test_an_annotation_that_would_run_code_is_refused(tmp_path):
         (pickle.dumps([1, 2]), "is not RHD's annotation"),
         (pickle.dumps({}), "is not RHD's annotation"),
         (pickle.dumps({0: {"uv_vis": np.zeros((42, 3))}}), "KeyError"),
+        (pickle.dumps({0: {"uv_vis": HOSTILE_ARRAY}}), "expected an array of numbers, found dtype V8"),
         (pickle.dumps({0: {"uv_vis": np.zeros((21, 3)), "xyz": np.zeros((42, 3)), "K": K}}), "uv_vis must have shape"),
     ],
 )

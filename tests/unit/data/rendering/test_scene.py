@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hamr_lightning.data.lens import Lens
-from hamr_lightning.data.props import (
+from hamr_lightning.data.rendering.lens import Lens
+from hamr_lightning.data.rendering.props import (
     ARM_STATIONS,
     arm_body,
     arm_girths,
@@ -14,11 +14,11 @@ from hamr_lightning.data.props import (
     loop_axis,
     solid_bodies,
 )
-from hamr_lightning.data.scene import Stage
-from hamr_lightning.data.scenery import procedural_background
-from hamr_lightning.data.shading import Lights, Surface, irradiance, paint, soft_visibility
-from hamr_lightning.data.skin import paint_hand, skin_reflectance
-from hamr_lightning.data.textures import NEUTRAL, TextureBank, noise, per_texel
+from hamr_lightning.data.rendering.scene import Stage
+from hamr_lightning.data.rendering.scenery import procedural_background
+from hamr_lightning.data.rendering.shading import Lights, Surface, irradiance, paint, soft_visibility
+from hamr_lightning.data.rendering.skin import paint_hand, skin_reflectance
+from hamr_lightning.data.rendering.textures import NEUTRAL, TextureBank, noise, per_texel
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.rasterizer import rasterize, vertex_normals
 

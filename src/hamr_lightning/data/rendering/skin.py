@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy.spatial import cKDTree
 
-from hamr_lightning.data.textures import TextureBank, noise, per_texel
+from hamr_lightning.data.rendering.textures import TextureBank, noise, per_texel
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.rasterizer import vertex_normals
 

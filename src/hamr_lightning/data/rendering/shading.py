@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 from numba import njit
 
-from hamr_lightning.data.textures import NEUTRAL, TEXELS, Texture
+from hamr_lightning.data.rendering.textures import NEUTRAL, TEXELS, Texture
 from hamr_lightning.rasterizer import Fragments
 
 SAMPLES_PER_SIDE = 2

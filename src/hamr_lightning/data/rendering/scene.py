@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from hamr_lightning.data.props import (
+from hamr_lightning.data.rendering.props import (
     ARM_STATIONS,
     arm_body,
     arm_girths,
@@ -17,9 +17,9 @@ from hamr_lightning.data.props import (
     sleeve_body,
     solid_bodies,
 )
-from hamr_lightning.data.scenery import random_colour
-from hamr_lightning.data.skin import paint_hand, skin_reflectance
-from hamr_lightning.data.textures import TextureBank
+from hamr_lightning.data.rendering.scenery import random_colour
+from hamr_lightning.data.rendering.skin import paint_hand, skin_reflectance
+from hamr_lightning.data.rendering.textures import TextureBank
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.rasterizer import vertex_normals
 

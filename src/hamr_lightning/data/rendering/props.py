@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
-from hamr_lightning.data.skin import mottling
-from hamr_lightning.data.textures import TextureBank, noise, per_texel
+from hamr_lightning.data.rendering.skin import mottling
+from hamr_lightning.data.rendering.textures import TextureBank, noise, per_texel
 
 ARM_STATIONS: Final = np.array([0, 1, 2, 3.5, 5, 7, 9, 12, 15, 18, 21, 24, 27, 30, 36, 46, 60, 80]) / 100
 """Where the rings of a tube along the arm lie, metres from the wrist."""
