@@ -4,8 +4,6 @@ import hashlib
 import io
 import operator
 import pickle
-import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,6 +15,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csc_matrix, csr_matrix
 
 from hamr_lightning.registry import nearest
+from hamr_lightning.safe_pickle import Names, RefusedPickleError, StandIn, dense, loads
 from hamr_lightning.skeleton import FINGERTIP_VERTICES, MANO_PARENTS
 
 _LAYOUT: Final[dict[str, tuple[str, tuple[int, ...]]]] = {
@@ -174,9 +173,9 @@ def _read(path: Path) -> Mapping[str, Any]:
         if content.startswith(b"PK"):
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 return dict(archive)
-        data = _MANOUnpickler(io.BytesIO(content), encoding="latin1").load()
-    except HandModelError:
-        raise
+        data = loads(content, _STAND_INS)
+    except RefusedPickleError as error:
+        raise HandModelError(str(error)) from error
     except Exception as error:
         raise HandModelError(f"is neither a pickle nor an .npz of arrays ({type(error).__name__}: {error})") from error
     if not isinstance(data, dict):
@@ -188,7 +187,7 @@ def _array(data: Mapping[str, Any], key: str, shape: tuple[int, ...]) -> np.ndar
     if key not in data:
         raise HandModelError(f"the key {key!r} is missing; found {', '.join(map(str, data))}")
     try:
-        array = _dense(data[key])
+        array = dense(data[key])
     except Exception as error:
         raise HandModelError(f"{key}: cannot be read ({type(error).__name__}: {error})") from error
     kinds, dtype = ("iu", np.int64) if key in ("f", "kintree_table") else ("fiu", np.float64)
@@ -218,94 +217,39 @@ def _side(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Literal[
     return "left" if from_wrist[:, 0].mean() > 0 else "right"
 
 
-class _StandIn(ABC):
-    """Takes an object's place in a pickle. It keeps the object's state, and can give the array, nothing else.
-
-    NumPy's and SciPy's own objects are kept out too: a hostile state can make them read and write foreign memory.
-    """
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    @abstractmethod
-    def dense(self) -> np.ndarray: ...
-
-
-class _Array(_StandIn):
+class _Ch(StandIn):
     def dense(self) -> np.ndarray:
-        _, shape, dtype, is_fortran, content = self.state
-        buffer = content.encode("latin1") if isinstance(content, str) else content
-        return np.frombuffer(buffer, dtype.numpy()).reshape(shape, order="F" if is_fortran else "C")
+        return dense(self.state["x"])
 
 
-class _Ch(_StandIn):
+class _Select(StandIn):
     def dense(self) -> np.ndarray:
-        return _dense(self.state["x"])
+        kept = dense(self.state["idxs"])
+        return dense(self.state["a"]).ravel()[kept].reshape(self.state["preferred_shape"])
 
 
-class _Select(_StandIn):
-    def dense(self) -> np.ndarray:
-        kept = _dense(self.state["idxs"])
-        return _dense(self.state["a"]).ravel()[kept].reshape(self.state["preferred_shape"])
-
-
-class _CompressedColumns(_StandIn):
+class _CompressedColumns(StandIn):
     def dense(self) -> np.ndarray:
         return _dense_from_compressed(csc_matrix, self.state)
 
 
-class _CompressedRows(_StandIn):
+class _CompressedRows(StandIn):
     def dense(self) -> np.ndarray:
         return _dense_from_compressed(csr_matrix, self.state)
 
 
-class _DType:
-    def __init__(self, code: str, align: bool, copy: bool) -> None:
-        self.code = code
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1]
-
-    def numpy(self) -> np.dtype:
-        if not re.fullmatch("[fiu][1248]", self.code):
-            raise TypeError(f"expected an array of numbers, found dtype {self.code}")
-        return np.dtype(self.code).newbyteorder(self.order)
-
-
-def _dense(value: Any) -> np.ndarray:
-    if isinstance(value, np.ndarray):
-        return value
-    if isinstance(value, _StandIn):
-        return value.dense()
-    raise TypeError(f"expected an array, found {type(value).__name__}")
-
-
 def _dense_from_compressed(kind: Callable[..., Any], state: dict[str, Any]) -> np.ndarray:
-    matrix = kind(tuple(_dense(state[key]) for key in ("data", "indices", "indptr")), shape=state["_shape"])
+    matrix = kind(tuple(dense(state[key]) for key in ("data", "indices", "indptr")), shape=state["_shape"])
     # SciPy's loops trust the indices: without this check they would write outside the matrix.
     matrix.check_format(full_check=True)
     return matrix.toarray()
 
 
-def _empty_array(kind: Any, shape: Any, code: Any) -> _Array:
-    return _Array()
-
-
-def _array_from_buffer(content: bytes | bytearray, dtype: _DType, shape: tuple[int, ...], order: str) -> _Array:
-    array = _Array()
-    array.state = (1, shape, dtype, order == "F", content)
-    return array
-
-
-def _empty_stand_in(kind: type[_StandIn], base: type, state: None) -> _StandIn:
+def _empty_stand_in(kind: type[StandIn], base: type, state: None) -> StandIn:
     return kind()
 
 
-def _latin1_bytes(text: str, encoding: str) -> bytes:
-    return text.encode("latin1")
-
-
-_STAND_INS: Final[dict[tuple[str, str], Any]] = {
+_STAND_INS: Final[Names] = {
     ("chumpy.ch", "Ch"): _Ch,
     ("chumpy.reordering", "Select"): _Select,
     ("scipy.sparse.csc", "csc_matrix"): _CompressedColumns,
@@ -314,26 +258,9 @@ _STAND_INS: Final[dict[tuple[str, str], Any]] = {
     ("scipy.sparse.csr", "csr_matrix"): _CompressedRows,
     ("scipy.sparse._csr", "csr_matrix"): _CompressedRows,
     ("scipy.sparse._csr", "csr_array"): _CompressedRows,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _DType,
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy.core.numeric", "_frombuffer"): _array_from_buffer,
-    ("numpy._core.numeric", "_frombuffer"): _array_from_buffer,
     ("__builtin__", "set"): set,
     ("__builtin__", "object"): object,
     ("copy_reg", "_reconstructor"): _empty_stand_in,
-    ("_codecs", "encode"): _latin1_bytes,
 }
-"""All that a pickle may name: what is in the official files (seven names), and how other versions of Python, NumPy and
-SciPy write the same."""
-
-
-class _MANOUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _STAND_INS[module, name]
-        except KeyError:
-            raise HandModelError(
-                f"refused: the pickle asks for {module}.{name}, which no MANO file contains; it may be harmful"
-            ) from None
+"""What a pickle may name beside arrays: what is in the official files, and how other versions of Python and SciPy write
+the same."""

@@ -11,6 +11,7 @@ from scipy.sparse import csc_array, csc_matrix, csr_matrix
 import mano_files
 from hamr_lightning.hand_model import HandModel, HandModelError
 from hamr_lightning.skeleton import FINGERTIP_VERTICES, MANO_PARENTS
+from hostile_array import HOSTILE_ARRAY
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
         ("v_template", np.zeros((779, 3)), "v_template: expected shape (778, 3), found (779, 3)"),
         ("shapedirs", np.full((778, 3, 10), np.nan), "shapedirs: 23340 of 23340 numbers are not finite"),
         ("weights", np.full((778, 16), "a"), "weights: cannot be read (TypeError: expected an array of num"),
+        ("weights", HOSTILE_ARRAY, "weights: cannot be read (TypeError: expected an array of numbers, found dtype V8"),
         ("weights", {"a": 1}, "weights: cannot be read (TypeError: expected an array, found dict"),
         ("f", np.zeros((1538, 3)), "f: expected int64, found float64"),
         ("f", np.full((1538, 3), 778), "f: expected vertices 0 to 777, found 778 to 778"),
