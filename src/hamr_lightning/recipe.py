@@ -2,10 +2,10 @@
 
 A recipe file is a mapping of sections (see :mod:`hamr_lightning.recipe_check`). ``extends`` names a base recipe, by a
 path relative to the file or by the name of a recipe that ships with the package: mappings merge, other values replace
-the base's, and a section whose ``name`` changes replaces the base's whole, but for ``data``, which keeps the arguments
-of :class:`HandDataModule` (batch_size, workers, ...). ``losses`` maps each loss's name to its arguments; null removes
-one. ``optimizer`` and ``data`` also hold arguments of :class:`HAMRModule` (warmup_steps) and :class:`HandDataModule`
-(batch_size, ...). The recipe's own ``name`` is not inherited, it is by default the file's stem.
+the base's, and a section whose ``name`` changes replaces the base's whole. ``losses`` maps each loss's name to its
+arguments; null removes one. ``optimizer`` and ``data`` also hold arguments of :class:`HAMRModule` (warmup_steps) and
+:class:`HandDataModule` (batch_size, workers, ...), which a changed ``name`` leaves. The recipe's own ``name`` is not
+inherited, it is by default the file's stem.
 
 An override is ``key=value``, the key dotted and the value YAML: ``losses.cam.weight=0.2``, ``losses.seg=null``. All
 overrides are joined before they are merged, so that their order cannot matter; two that contradict each other are a
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from hamr_lightning.arguments import Problem, parameters
-from hamr_lightning.recipe_check import SECTIONS, check, data_module_keys
+from hamr_lightning.recipe_check import SECTIONS, check, shared_keys
 from hamr_lightning.recipe_source import OVERRIDE, RecipeError, Source, merge_overrides, read_recipe
 from hamr_lightning.strict_yaml import KeyPath, dump
 
@@ -47,7 +47,7 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: If there are mistakes in it. It lists all, each with file and line or override, the dotted key,
             and what is known instead.
     """
-    return Recipe(*merge_overrides(read_recipe(recipe, data_module_keys), overrides, data_module_keys))
+    return Recipe(*merge_overrides(read_recipe(recipe, shared_keys), overrides, shared_keys))
 
 
 def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -56,7 +56,7 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     Raises:
         RecipeError: As :func:`load_recipe`.
     """
-    return Recipe(*merge_overrides(recipe.source, overrides, data_module_keys))
+    return Recipe(*merge_overrides(recipe.source, overrides, shared_keys))
 
 
 @final

@@ -83,9 +83,6 @@ class _Checker:
         self.problems: list[Problem] = []
 
     def run(self) -> None:
-        from hamr_lightning.data.datamodule import HandDataModule
-        from hamr_lightning.module import HAMRModule
-
         known = [section for section in SECTIONS if section != "extends"]
         for section in self._tree:
             if section not in known:
@@ -97,9 +94,9 @@ class _Checker:
         for section in ("backbone", "regressor", "decoder", "renderer"):
             self._add(section, partial(find, section))
         self._add_losses()
-        self._add_shared("optimizer", _find_optimizer, HAMRModule)
+        self._add_shared("optimizer", _find_optimizer)
         self._add("scheduler", _find_scheduler)
-        self._add_shared("data", partial(find, "dataset"), HandDataModule)
+        self._add_shared("data", partial(find, "dataset"))
         self._add_trainer()
         self._add("logger", _find_logger)
         self._check_silhouette()
@@ -138,13 +135,13 @@ class _Checker:
             elif node is not None and component is not None:
                 self._add_part(path, component, node, ())
 
-    def _add_shared(self, section: str, find_class: Callable[[str], type], sharer: type) -> None:
+    def _add_shared(self, section: str, find_class: Callable[[str], type]) -> None:
         """Add a section some of whose keys are arguments of another class, which the section's part goes to."""
         node = self._tree.get(section)
         component = None if node is None else self._class(section, node, find_class)
         if not isinstance(node, dict):
             return
-        sharer_keys, arguments = _shared_keys(section, sharer), _arguments(node)
+        sharer, sharer_keys, arguments = _sharer(section), shared_keys(section), _arguments(node)
         shared = {name: value for name, value in arguments.items() if name in sharer_keys}
         self._add_part((section,), sharer, shared, _SHARERS[section])
         self.parts[section, "module"] = self.parts.pop((section,))
@@ -212,15 +209,16 @@ def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key != "name"}
 
 
-def data_module_keys() -> frozenset[str]:
-    """Return the keys of ``data`` that go to the data module and not to the data set."""
+def shared_keys(section: str) -> frozenset[str]:
+    """Return the keys of a section that go to the model or the data module and not to the part that it names."""
+    return frozenset(parameters(_sharer(section))) - set(_SHARERS[section]) if section in _SHARERS else frozenset()
+
+
+def _sharer(section: str) -> type:
     from hamr_lightning.data.datamodule import HandDataModule
+    from hamr_lightning.module import HAMRModule
 
-    return _shared_keys("data", HandDataModule)
-
-
-def _shared_keys(section: str, sharer: type) -> frozenset[str]:
-    return frozenset(parameters(sharer)) - set(_SHARERS[section])
+    return {"optimizer": HAMRModule, "data": HandDataModule}[section]
 
 
 def _find_optimizer(name: str) -> type:

@@ -9,7 +9,8 @@ from hamr_lightning.errors import UserError
 from hamr_lightning.registry import nearest
 from hamr_lightning.strict_yaml import MAX_CHARACTERS, KeyPath, StrictYamlError, parse
 
-KeptKeys: TypeAlias = Callable[[], frozenset[str]]
+KeptKeys: TypeAlias = Callable[[str], frozenset[str]]
+"""Tells which keys of a section a changed name does not remove."""
 
 OVERRIDE: Final = "override"
 """How the place of a key begins that comes from an override and not from a file."""
@@ -30,29 +31,29 @@ class Source(NamedTuple):
     origins: dict[KeyPath, str]
 
 
-def read_recipe(recipe: str | Path, kept_data_keys: KeptKeys) -> Source:
+def read_recipe(recipe: str | Path, kept_keys: KeptKeys) -> Source:
     """Read a recipe with all that it extends.
 
     Args:
         recipe: A path, or the name of a recipe that ships with the package.
-        kept_data_keys: Tells which keys of ``data`` a changed name does not remove.
+        kept_keys: Which keys a changed name leaves.
 
     Raises:
         RecipeError: If a file is missing or is no YAML mapping, or if files extend each other in a circle.
     """
     path = find_recipe(recipe)
-    source = _read_chain(path, (), kept_data_keys)
+    source = _read_chain(path, (), kept_keys)
     source.tree.setdefault("name", path.stem)
     return source
 
 
-def merge_overrides(base: Source, overrides: Sequence[str], kept_data_keys: KeptKeys) -> Source:
+def merge_overrides(base: Source, overrides: Sequence[str], kept_keys: KeptKeys) -> Source:
     """Join overrides, strings ``key=value``, and merge them into a recipe.
 
     Raises:
         RecipeError: If overrides are malformed or contradict each other.
     """
-    return _merge(base, _join_overrides(overrides), kept_data_keys)
+    return _merge(base, _join_overrides(overrides), kept_keys)
 
 
 def find_recipe(recipe: str | Path) -> Path:
@@ -84,7 +85,7 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 
-def _read_chain(path: Path, children: tuple[Path, ...], kept_data_keys: KeptKeys) -> Source:
+def _read_chain(path: Path, children: tuple[Path, ...], kept_keys: KeptKeys) -> Source:
     identity = path.resolve()
     if identity in children:
         circle = " -> ".join(map(str, (*children[children.index(identity) :], identity)))
@@ -102,9 +103,9 @@ def _read_chain(path: Path, children: tuple[Path, ...], kept_data_keys: KeptKeys
         base_path = find_recipe(beside if beside.is_file() else named)
     except RecipeError as error:
         raise RecipeError([f"{own.origins['extends',]}: extends: {error}"]) from error
-    base = _read_chain(base_path, (*children, identity), kept_data_keys)
+    base = _read_chain(base_path, (*children, identity), kept_keys)
     base.tree.pop("name", None)
-    return _merge(base, own, kept_data_keys)
+    return _merge(base, own, kept_keys)
 
 
 def _read(path: Path) -> Source:
@@ -118,16 +119,30 @@ def _read(path: Path) -> Source:
     return Source(tree, {(): str(path)} | {key: f"{path}:{line}" for key, line in lines.items()})
 
 
-def _merge(base: Source, over: Source, kept_data_keys: KeptKeys) -> Source:
-    tree = {**base.tree, **over.tree}
-    for section in base.tree.keys() & over.tree.keys():
-        old, new = base.tree[section], over.tree[section]
-        if isinstance(old, dict) and isinstance(new, dict):
-            if new.get("name", old.get("name")) != old.get("name"):
-                kept = kept_data_keys() if section == "data" else frozenset()
-                old = {key: value for key, value in old.items() if key in kept}
-            tree[section] = _merge_mappings(old, new)
-    return Source(tree, {**base.origins, **over.origins})
+def _merge(base: Source, over: Source, kept_keys: KeptKeys) -> Source:
+    left = {section: _leave(section, node, over.tree.get(section), kept_keys) for section, node in base.tree.items()}
+    origins = {path: place for path, place in base.origins.items() if _is_left(path, left, over.tree)}
+    return Source(_merge_mappings(left, over.tree), {**origins, **over.origins})
+
+
+def _leave(section: str, old: Any, new: Any, kept_keys: KeptKeys) -> Any:
+    """Return what a section's new node leaves of its old one for the merge: of one renamed, the kept keys."""
+    if not isinstance(old, dict) or not isinstance(new, dict) or new.get("name", old.get("name")) == old.get("name"):
+        return old
+    kept = kept_keys(section)
+    return {key: value for key, value in old.items() if key in kept}
+
+
+def _is_left(path: KeyPath, base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:
+    """Whether a path is still the base's: there, and not below a value that is replaced."""
+    for depth, key in enumerate(path, start=1):
+        if key not in base or key not in over:
+            return key in base
+        old, new = base[key], over[key]
+        if not (isinstance(old, dict) and isinstance(new, dict)):
+            return depth == len(path)
+        base, over = old, new
+    return True
 
 
 def _merge_mappings(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

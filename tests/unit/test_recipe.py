@@ -10,7 +10,7 @@ import torch
 
 from hamr_lightning import Recipe, RecipeError, load_recipe
 from hamr_lightning.arguments import parameters
-from hamr_lightning.recipe_check import data_module_keys
+from hamr_lightning.recipe_check import shared_keys
 from hamr_lightning.recipe_source import shipped_recipes
 from hamr_lightning.registry import available, find
 from hamr_lightning.strict_yaml import parse
@@ -115,6 +115,12 @@ def test_the_same_name_does_not(write, small):
 def test_a_changed_data_set_keeps_the_data_module(small, tmp_path):
     recipe = load_recipe(small, ["data.name=rhd", f"data.root={tmp_path}"])
     assert section(recipe, "data") == {"name": "rhd", "image_size": 64, "batch_size": 2, "root": str(tmp_path)}
+
+
+def test_a_changed_optimizer_keeps_the_model_s_arguments(write, small):
+    write("extends: small.yaml\noptimizer: {warmup_steps: 7, alpha: 0.5}\n", "warm.yaml")
+    recipe = load_recipe(write("extends: warm.yaml\noptimizer: {name: SGD}\n"))
+    assert section(recipe, "optimizer") == {"name": "SGD", "warmup_steps": 7}
 
 
 def test_null_removes_a_loss_and_a_renderer(write, small):
@@ -278,6 +284,27 @@ def test_all_mistakes_come_at_once_each_with_its_line(write, small):
     assert len(places) == len(set(places))
 
 
+@pytest.mark.parametrize(
+    ("child", "override", "message"),
+    [
+        ("renderer: null", "renderer.size=32", "child.yaml:2: renderer.name: must name the renderer, got None"),
+        ("renderer: 3", "seed=1", "child.yaml:2: renderer: must be a mapping"),
+        ("optimizer: {name: SGD}", "optimizer.lr=x", "override 'optimizer.lr=x': optimizer.lr: must be"),
+        ("data: {name: rhd}", "data.batch_size=1", "child.yaml:2: data.root: is missing"),
+        ("losses:\n  seg: null", "losses.seg.weight=x", "override 'losses.seg.weight=x': losses.seg.weight: must be"),
+    ],
+)
+def test_no_place_is_named_whose_value_is_gone(write, small, child, override, message):
+    (line,) = problems(write(f"extends: small.yaml\n{child}\n", "child.yaml"), override)
+    assert line.startswith(message)
+
+
+def test_what_a_base_s_replaced_section_held_has_no_place(write, small):
+    write("extends: small.yaml\nrenderer: null\n", "child.yaml")
+    recipe = load_recipe(write("extends: child.yaml\nlosses: {seg: null}\noptimizer: {name: SGD}\n"))
+    assert not {("renderer", "size"), ("renderer", "name"), ("losses", "seg", "weight")} & recipe.source.origins.keys()
+
+
 def test_losses_may_not_be_empty(small):
     (line,) = problems(small, "losses.seg=null", "losses.joints_3d=null")
     assert line.endswith("losses: must hold at least one loss")
@@ -417,4 +444,4 @@ def test_a_recipe_does_not_change(small):
 
 @pytest.mark.parametrize("name", available("dataset"))
 def test_no_data_set_takes_an_argument_that_goes_to_the_data_module(name):
-    assert not (parameters(find("dataset", name)).keys() & data_module_keys())
+    assert not (parameters(find("dataset", name)).keys() & shared_keys("data"))
