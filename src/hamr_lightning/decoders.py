@@ -1,6 +1,7 @@
 """Decoders: from hand parameters to a mesh and joints."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, final
 
@@ -25,12 +26,14 @@ class Decoder(nn.Module, ABC):
     Attributes:
         orient_size, pose_size, shape_size: Widths of ``global_orient``, ``hand_pose`` and ``betas``; 0 where unused.
         faces: The mesh's triangles, or None where there is no mesh.
+        side: Which hand it is.
     """
 
     orient_size: int
     pose_size: int
     shape_size: int
     faces: Int[Tensor, "f 3"] | None
+    side: Literal["right", "left"] = "right"
 
     @abstractmethod
     def forward(
@@ -48,6 +51,7 @@ class ManoDecoder(Decoder):
     """MANO: blend shapes, linear blend skinning, and joints (paper, Eqs. 1 to 3).
 
     It computes in its own precision, float32 unless cast to float64, whatever the inputs' and whatever the autocast.
+    Casts to less are left out, as they would move the mesh by a millimetre.
     The hand's arrays are float32 constants that no checkpoint contains: MANO's may not be passed on.
 
     Args:
@@ -92,6 +96,7 @@ class ManoDecoder(Decoder):
         if joint_source not in ("mesh", "chain"):
             raise ValueError(f'joint_source must be "mesh" or "chain", got {joint_source!r}')
         self.hand = hand if isinstance(hand, HandModel) else HandModel.load(hand)
+        self.side = self.hand.side
         self.joint_source = joint_source
 
         shape_directions = self.hand.shape_directions[..., : self.shape_size]
@@ -116,6 +121,14 @@ class ManoDecoder(Decoder):
             self.register_buffer(name, torch.tensor(array, dtype=torch.float32), persistent=False)
         self.register_buffer("faces", torch.tensor(self.hand.faces), persistent=False)
         self.register_buffer("fingertips", torch.tensor(self.hand.fingertips), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ManoDecoder":
+        def keep_precision(tensor: Tensor) -> Tensor:
+            applied = fn(tensor)
+            is_half = applied.is_floating_point() and applied.element_size() < 4
+            return tensor.to(applied.device) if is_half else applied
+
+        return super()._apply(keep_precision, recurse)
 
     def full_pose(self, hand_pose: Float[Tensor, "b p"]) -> Float[Tensor, "b 45"]:
         """Return the 15 finger joints' axis-angle rotations in radians, the mean pose contained."""
@@ -200,6 +213,7 @@ class ManopthDecoder(Decoder):
         _check_range("pose_components", self.pose_size, _POSE_SIZE)
         if side not in ("right", "left"):
             raise ValueError(f'side must be "right" or "left", got {side!r}')
+        self.side = side
         try:
             from manopth.manolayer import ManoLayer
         except ImportError as error:

@@ -5,7 +5,8 @@ path relative to the file or by the name of a recipe that ships with the package
 the base's, and a section whose ``name`` changes replaces the base's whole. ``losses`` maps each loss's name to its
 arguments; null removes one. ``optimizer`` and ``data`` also hold arguments of :class:`HAMRModule` (warmup_steps) and
 :class:`HandDataModule` (batch_size, workers, ...), which a changed ``name`` leaves. The recipe's own ``name`` is not
-inherited, it is by default the file's stem.
+inherited, it is by default the file's stem. Where the data set takes a ``hand`` (as ``synthetic`` does) and ``data``
+names none, it is the decoder's.
 
 An override is ``key=value``, the key dotted and the value YAML: ``losses.cam.weight=0.2``, ``losses.seg=null``. All
 overrides are joined before they are merged, so that their order cannot matter; two that contradict each other are a
@@ -114,7 +115,7 @@ class Recipe:
 
         parts, attempt = self._parts, _Attempt()
         backbone = attempt(("backbone",), parts["backbone",].build)
-        decoder = attempt(("decoder",), parts["decoder",].build)
+        decoder = attempt(("decoder",), self._build_decoder)
         losses = {path[1]: attempt(path, part.build) for path, part in parts.items() if path[0] == "losses"}
         self._try_optimizer(attempt)
         self._refuse(attempt.problems)
@@ -181,6 +182,12 @@ class Recipe:
         if optimizer is not None and scheduler is not None:
             attempt(("scheduler",), lambda: scheduler.build(optimizer=optimizer))
 
+    def _build_decoder(self) -> Any:
+        decoder = self._parts["decoder",].build()
+        if decoder.side != "right":
+            raise ValueError("the hand must be a right one, as all crops are: left hands are mirrored; got a left hand")
+        return decoder
+
     def _build_renderer(self, decoder: Any) -> Any:
         renderer = self._parts.get(("renderer",))
         if renderer is not None and decoder.faces is None:
@@ -191,8 +198,10 @@ class Recipe:
 
     def _assemble_data(self, data_module: type[HandDataModule]) -> HandDataModule:
         dataset = self._parts["data",]
-        seed = {"seed": self.seed} if "seed" in parameters(dataset.component) else {}
-        train, val = (dataset.build(split=split, **seed) for split in ("train", "val"))
+        shared = {"seed": self.seed, "hand": self._parts["decoder",].argument("hand")}
+        open_names = parameters(dataset.component).keys() - dataset.arguments.keys()
+        filled_in = {name: value for name, value in shared.items() if name in open_names and value is not None}
+        train, val = (dataset.build(split=split, **filled_in) for split in ("train", "val"))
         return data_module(train, val, seed=self.seed, **self._parts["data", "module"].arguments)
 
     def _build_or_refuse(self, path: KeyPath, build: Callable[[], Any]) -> Any:

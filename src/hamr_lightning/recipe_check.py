@@ -45,6 +45,10 @@ _SHARERS: Final[Mapping[str, tuple[str, ...]]] = {
 """Likewise, for the model and the data module, whose other arguments stand in these sections."""
 
 
+_PRECISIONS: Final = ("32-true", "16-mixed", "bf16-mixed")
+"""Lightning's others convert batches, or what the mesh and the camera are computed with."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A class and the arguments that the recipe has for its constructor."""
@@ -100,6 +104,7 @@ class _Checker:
         self._add_trainer()
         self._add("logger", _find_logger)
         self._check_silhouette()
+        self._check_plateau()
 
     def _blame(self, path: KeyPath, message: str) -> None:
         self.problems.append(Problem(path, message))
@@ -165,6 +170,21 @@ class _Checker:
                 ("trainer",), f"must be a mapping of pytorch_lightning.Trainer's arguments, got {node!r}"
             )
         self._add_part(("trainer",), Trainer, node, _FILLED_IN["trainer"])
+        precision = node.get("precision")
+        if precision is not None and str(precision) not in (*_PRECISIONS, "32"):
+            self._blame(("trainer", "precision"), f"must be {' or '.join(_PRECISIONS)}, got {precision!r}")
+
+    def _check_plateau(self) -> None:
+        from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+        trainer, scheduler = self.parts.get(("trainer",)), self.parts.get(("scheduler",))
+        needs_loss = scheduler is not None and scheduler.component is ReduceLROnPlateau
+        if needs_loss and trainer is not None and trainer.argument("limit_val_batches") == 0:
+            self._blame(
+                ("trainer", "limit_val_batches"),
+                "must not be 0, as the scheduler ReduceLROnPlateau needs val/loss; change either, or set scheduler to "
+                "null",
+            )
 
     def _check_silhouette(self) -> None:
         renderer, data = self.parts.get(("renderer",)), self.parts.get(("data", "module"))

@@ -95,6 +95,15 @@ def test_autocast_and_half_precision_inputs_change_nothing(decoder: ManoDecoder)
     assert torch.equal(mesh.joints, expected.joints)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_cast_to_half_precision_changes_nothing(decoder: ManoDecoder, dtype: torch.dtype) -> None:
+    inputs = parameters(decoder)
+    cast = torch.nn.Sequential(ManoDecoder(), torch.nn.Linear(1, 1)).to(dtype)
+    assert cast[1].weight.dtype == dtype
+    assert torch.equal(cast[0](*inputs).vertices, decoder(*inputs).vertices)
+    assert cast.double()[0](*inputs).vertices.dtype == torch.float64
+
+
 def test_a_spoiled_sample_spoils_no_other(decoder: ManoDecoder) -> None:
     orient, pose, betas = parameters(decoder)
     expected = decoder(orient, pose, betas)

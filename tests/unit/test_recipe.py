@@ -1,6 +1,7 @@
 """Recipes: merging, overrides, the check, and what is built."""
 
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import permutations
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from hamr_lightning import Recipe, RecipeError, load_recipe
 from hamr_lightning.arguments import parameters
+from hamr_lightning.hand_model import HandModel
 from hamr_lightning.recipe_check import shared_keys
 from hamr_lightning.recipe_source import shipped_recipes
 from hamr_lightning.registry import available, find
@@ -244,6 +246,15 @@ def test_the_same_override_twice_is_no_contradiction(small):
         ("trainer.max_epoch=3", "override 'trainer.max_epoch=3': trainer.max_epoch: Trainer takes no such argument; "
          "did you mean 'max_epochs'?"),
         ("trainer.callbacks=[]", "override 'trainer.callbacks=[]': trainer.callbacks: is filled in by the library"),
+        ("trainer.precision=bf16-true", "override 'trainer.precision=bf16-true': trainer.precision: must be 32-true or "
+         "16-mixed or bf16-mixed, got 'bf16-true'"),
+        ("trainer.precision=transformer-engine", "override 'trainer.precision=transformer-engine': trainer.precision: "
+         "must be"),
+        ("trainer.precision=64", "override 'trainer.precision=64': trainer.precision: must be"),
+        ("trainer.precision=16", "override 'trainer.precision=16': trainer.precision: must be"),
+        ("trainer.limit_val_batches=0", "override 'trainer.limit_val_batches=0': trainer.limit_val_batches: must not "
+         "be 0, as the scheduler ReduceLROnPlateau needs val/loss"),
+        ("trainer.limit_val_batches=0.0", "override 'trainer.limit_val_batches=0.0': trainer.limit_val_batches: must"),
         ("trainer.plugins=os.system", "override 'trainer.plugins=os.system': trainer.plugins: takes an object"),
         ("logger.name=wandd", "override 'logger.name=wandd': logger.name: no logger is named 'wandd'; did you"),
         ("name=a/b", "override 'name=a/b': name: must be a name of letters, digits"),
@@ -372,6 +383,29 @@ def test_a_mesh_that_is_not_there_cannot_be_rendered(small):
         RecipeError, match=r"renderer: the decoder 'joints' has no mesh to render; set renderer to null"
     ):
         recipe.build_model()
+
+
+@pytest.mark.parametrize("precision", ["32", "'32'", "32-true", "16-mixed", "bf16-mixed", "null"])
+def test_precisions_that_keep_the_mesh(small, precision):
+    assert load_recipe(small, [f"trainer.precision={precision}"])
+
+
+def test_a_left_hand_is_refused(small, tmp_path):
+    replace(HandModel.load(), side="left").save(tmp_path / "left.npz")
+    with pytest.raises(RecipeError, match=r"override 'decoder.hand=.*': decoder: the hand must be a right one"):
+        load_recipe(small, [f"decoder.hand={tmp_path / 'left.npz'}"]).build_model()
+
+
+def test_rendered_data_is_of_the_decoder_s_hand_unless_told_otherwise(small, tmp_path):
+    hand = HandModel.load()
+    replace(hand, vertices=hand.vertices * 1.5).save(tmp_path / "large.npz")
+    large = f"decoder.hand={tmp_path / 'large.npz'}"
+    recipes = [load_recipe(small, overrides) for overrides in ([large], [large, "data.hand=open"], [])]
+    joints = [next(iter(recipe.build_datamodule().val_dataloader())).joints_3d for recipe in recipes]
+    torch.testing.assert_close(joints[1], joints[2])
+    spans = [j.flatten(1).norm(dim=1) for j in joints]
+    torch.testing.assert_close(spans[0] / spans[1], torch.full((2,), 1.5), rtol=0.05, atol=0)
+    assert load_recipe(small, ["decoder.name=joints", "renderer=null", "losses.seg=null"]).build_datamodule()
 
 
 def test_missing_files_are_named(small, tmp_path):
