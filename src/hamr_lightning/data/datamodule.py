@@ -1,6 +1,7 @@
 """The data module: from data sets to batches on every rank and worker, the same ones whatever their number."""
 
 import multiprocessing
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -61,7 +62,8 @@ class HandDataModule(pl.LightningDataModule):
         train: Data to train on, not empty.
         val: Data to validate on, not empty.
         batch_size: Samples per batch and rank, at least 1.
-        workers: Worker processes for each of the two loaders; 0 loads in the training process.
+        workers: Worker processes for each of the two loaders, no more than there are processors; 0 loads in the
+            training process.
         image_size: Side of the crops in pixels.
         margin: Side of the crop's square as a multiple of the joints' extent; see :class:`HandCrop`.
         augmentation: How training crops vary; None, not at all.
@@ -86,7 +88,8 @@ class HandDataModule(pl.LightningDataModule):
         for name, value, lowest in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
             if value < lowest:
                 raise ValueError(f"data.{name} must be at least {lowest}, got {value}")
-        self._batch_size, self.workers, self._seed = batch_size, workers, seed
+        self._batch_size, self._seed = batch_size, seed
+        self.workers = min(workers, os.cpu_count() or 1)
         self._train = CroppedHands(train, HandCrop(image_size, margin, augmentation or Augmentation.none()), seed)
         self._val = CroppedHands(val, HandCrop(image_size, margin), seed)
 
