@@ -17,6 +17,7 @@ def constant_baseline(training: Iterable[HandBatch], validation: Iterable[HandBa
 
     The joints are each joint's geometric median, of which no constant has a smaller mean error. The silhouette holds
     the pixels that are on the hand in more than a certain share of the masks, that share having the best mean IoU.
+    Processes of a distributed run do not wait for each other here: each has the figures of its own batches.
 
     Args:
         training: Batches to find the prediction from.
@@ -27,7 +28,9 @@ def constant_baseline(training: Iterable[HandBatch], validation: Iterable[HandBa
         ``auc_3d`` and ``joint_error_mm``, and ``miou``, each only if training and validation data have what it takes.
     """
     joints, silhouette = _best_constant(training, size)
-    auc_3d, joint_error, miou = PCKAUC(), MeanJointError(), MeanIoU()
+    auc_3d, joint_error, miou = metrics = PCKAUC(), MeanJointError(), MeanIoU()
+    for metric in metrics:
+        metric.distributed_available_fn = lambda: False
     figures: dict[str, Metric] = {}
     for batch in validation:
         if joints is not None and batch.joints_3d is not None and batch.has("joints_3d").any():

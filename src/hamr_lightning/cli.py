@@ -164,16 +164,24 @@ def _without_resume(given: list[str]) -> list[str]:
 
 
 def _summary(result: "FitResult") -> str:
-    from hamr_lightning.fit import FIGURES
+    from hamr_lightning.fit import CONSTANT_SAMPLES, FIGURES
 
     rows = [
         f"  {label:<24}{_number(result.model.get(key)):>10}{_number(result.constant.get(key)):>14}"
         for key, label in FIGURES.items()
     ]
     heading = f"  {'validation':<24}{'model':>10}{'best constant':>14}"
+    note = f"  (best constant: found from up to {CONSTANT_SAMPLES} training samples)"
     figures = sorted(map(str, result.folder.glob("figures/*.png")))
     return "\n".join(
-        [f"after {result.step} steps, in {result.folder}", heading, *rows, "figures:", *(f"  {f}" for f in figures)]
+        [
+            f"after {result.step} steps, in {result.folder}",
+            heading,
+            *rows,
+            note,
+            "figures:",
+            *(f"  {f}" for f in figures),
+        ]
     )
 
 

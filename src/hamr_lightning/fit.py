@@ -36,6 +36,9 @@ FIGURES: Final = {
 }
 """The final figures and their labels."""
 
+CONSTANT_SAMPLES: Final = 512
+"""Training samples that the best constant prediction is found from, if there are so many, in whole batches."""
+
 SHEET_ROWS: Final = 8
 
 
@@ -51,7 +54,8 @@ class FitResult:
         folder: The run's folder.
         step: Optimizer steps taken, those before a resumption included.
         model: The trained model's figures on the validation data, by the keys of :data:`FIGURES`.
-        constant: Those of the best constant prediction.
+        constant: Those of the best constant prediction for up to :data:`CONSTANT_SAMPLES` training samples; in a distributed
+            run, on the first process alone.
     """
 
     folder: Path
@@ -184,7 +188,8 @@ def _report(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, data: HandDa
     validated = trainer.validate(model, datamodule=data, verbose=False)
     folder = Path(trainer.default_root_dir)
     figures = {key: validated[0][f"val/{key}"] for key in FIGURES if validated and f"val/{key}" in validated[0]}
-    result = FitResult(folder, trainer.global_step, figures, _look_at_data(recipe, trainer, model, folder))
+    constant = _look_at_data(recipe, trainer, model, folder) if trainer.is_global_zero else {}
+    result = FitResult(folder, trainer.global_step, figures, constant)
     if trainer.is_global_zero:
         summary = {"step": result.step, "model": result.model, "constant": result.constant}
         folder.joinpath("metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -194,25 +199,24 @@ def _report(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, data: HandDa
 
 
 def _look_at_data(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, folder: Path) -> Mapping[str, float]:
-    """Draw the first validation samples; return the figures of the training data's best constant prediction."""
+    """Draw the first validation samples; return the figures of the best constant prediction."""
     limit = sum(trainer.num_val_batches) * trainer.world_size
     if limit == 0:
         return {}
     batches = None if math.isinf(limit) else int(limit)
-    # A data module of its own: the trainer's gives this rank's share, and varies the training samples. Every rank does
-    # the same, as the metrics gather from all.
+    # A data module of its own: the trainer's gives this rank's share, and varies the training samples.
     data = override(recipe, ["data.augmentation=null"]).build_datamodule()
     validation = islice(data.val_dataloader(), batches)
     first = next(validation)
     device = trainer.strategy.root_device
     with torch.no_grad():
         prediction = model.eval().to(device)(first.image[:SHEET_ROWS].to(device))
-    if trainer.is_global_zero:
-        sheet = prediction_sheet(first, prediction, model.decoder.faces, SHEET_ROWS)
-        save_png(sheet, folder / "figures" / "validation.png")
+    sheet = prediction_sheet(first, prediction, model.decoder.faces, SHEET_ROWS)
+    save_png(sheet, folder / "figures" / "validation.png")
     size = first.image.shape[-1] if prediction.silhouette is None else prediction.silhouette.shape[-1]
     strip = partial(_annotation, size=size, with_mask=prediction.silhouette is not None)
-    training = islice(data.train_dataloader(), batches)
+    loader = data.train_dataloader()
+    training = islice(loader, math.ceil(CONSTANT_SAMPLES / (loader.batch_size or 1)))
     return constant_baseline(map(strip, training), map(strip, chain([first], validation)), size)
 
 

@@ -187,6 +187,30 @@ def test_a_checkpoint_is_saved_every_so_many_steps(small, tmp_path, monkeypatch)
     assert {name for _, name in saved} == {"last.ckpt", "best.ckpt"}
 
 
+def test_the_constant_is_found_from_a_fixed_number_of_training_samples(small, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("hamr_lightning.fit.CONSTANT_SAMPLES", 5)
+    monkeypatch.setattr(
+        "hamr_lightning.fit.constant_baseline",
+        lambda training, validation, size: seen.extend(sum(map(len, part)) for part in (training, validation)) or {},
+    )
+    assert fit_command(["--recipe", small, "--output", "run", "--trainer.max_epochs=1"]) == 0
+    assert seen == [6, 3]
+
+
+def test_a_run_without_validation_has_no_figures(small, tmp_path):
+    changes = ["--trainer.limit_val_batches=0", "--scheduler=null", "--trainer.max_epochs=1"]
+    assert fit_command(["--recipe", small, "--output", "run", *changes]) == 0
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert figures == {"step": 4, "model": {}, "constant": {}}
+
+
+def test_a_plateau_without_validation_is_refused_before_anything_is_written(small, tmp_path, capsys):
+    assert fit_command(["--recipe", small, "--output", "run", "--trainer.limit_val_batches=0"]) == 2
+    assert "trainer.limit_val_batches: must not be 0" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_model_without_mesh_is_reported_without_masks(small, tmp_path, capsys):
     changes = ["--decoder.name=joints", "--renderer=null", "--losses.seg=null"]
     assert fit_command(["--recipe", small, "--output", "run", "--trainer.max_epochs=1", *changes]) == 0

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from torch import distributed
 
 from hamr_lightning.baseline import constant_baseline
 from hamr_lightning.metrics import PCKAUC, MeanJointError
@@ -84,3 +85,19 @@ def test_data_without_annotation_has_no_figure(data):
     assert constant_baseline(images, images, size=8) == {}
     no_masks = [HandBatch(image=torch.zeros(30, 3, 16, 16), joints_3d=joints)]
     assert set(constant_baseline(no_masks, batches_of(joints, masks, 8), 8)) == {"auc_3d", "joint_error_mm"}
+
+
+@pytest.fixture
+def process_group_of_gpus_alone(tmp_path):
+    """A group that can gather nothing from a CPU, as NCCL's."""
+    distributed.init_process_group("cuda:gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group_of_gpus_alone")
+def test_nothing_is_gathered_from_other_processes(data):
+    with pytest.raises(RuntimeError, match="No backend type associated with device type cpu"):
+        distributed.barrier()
+    batches = batches_of(*data, 8)
+    assert constant_baseline(batches, batches, size=8).keys() == {"auc_3d", "joint_error_mm", "miou"}
