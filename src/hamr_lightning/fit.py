@@ -54,8 +54,8 @@ class FitResult:
         folder: The run's folder.
         step: Optimizer steps taken, those before a resumption included.
         model: The trained model's figures on the validation data, by the keys of :data:`FIGURES`.
-        constant: Those of the best constant prediction for up to :data:`CONSTANT_SAMPLES` training samples; in a distributed
-            run, on the first process alone.
+        constant: Those of the best constant prediction for up to :data:`CONSTANT_SAMPLES` training samples; in a
+            distributed run, on the first process alone.
     """
 
     folder: Path
