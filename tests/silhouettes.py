@@ -46,7 +46,7 @@ def sampled_layers(points, faces, rows, columns, size, fold):
     for (x0, y0), (x1, y1), (x2, y2) in corners:
         hit = (columns < max(x0, x1, x2)) & (columns + 1 > min(x0, x1, x2))
         hit &= (rows < max(y0, y1, y2)) & (rows + 1 > min(y0, y1, y2))
-        if not hit.any():
+        if not hit.any() or (x1 - x0) * (y2 - y0) == (y1 - y0) * (x2 - x0):
             continue
         x, y = columns[hit][:, None, None] + offsets, rows[hit][:, None, None] + offsets[:, None]
         sides = np.stack(

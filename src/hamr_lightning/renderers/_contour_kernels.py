@@ -31,7 +31,7 @@ _PIECE = np.dtype(
         ("y1", np.float64),
         ("shown", np.float64),  # the integral of dt, t from 0 to 1, over the parts that bound the silhouette
         ("moment", np.float64),  # and that of t dt
-        ("border", np.float64),  # the area won below the points where these parts cross the pixel's left side
+        ("won", np.float64),  # for a pixel's last piece: how much more of its left side is covered than at its corner
     ],
     align=True,
 )
@@ -52,13 +52,13 @@ _LINE = np.dtype(
     align=True,
 )
 _VERTEX, _TOP, _LEFT, _RIGHT, _BOTTOM = range(5)
-_MARGIN = 1e-7
-_CORNER_X, _CORNER_Y = 0.4e-7, 0.3e-7  # nearer to the corner than any line gets, and in line with nothing
-_WITHIN = (_MARGIN, 1 - _MARGIN)
-_RANGE_X = np.array([_WITHIN, _WITHIN, (0, 0), (1, 1), _WITHIN])
-_RANGE_Y = np.array([_WITHIN, (0, 0), _WITHIN, _WITHIN, (1, 1)])
-_TOUCH = 1e-10
+_MARGIN, _TOUCH = 1e-12, 1e-14  # far above the rounding of numbers up to 1, far below what shows
+_CORNER_X, _CORNER_Y = 0.4 * _MARGIN, 0.3 * _MARGIN  # nearer to the corner than any line, and in line with nothing
+_INSET = (_MARGIN, 1 - 2 * _MARGIN)
+_INSET_X = np.array([_INSET, _INSET, (0, 0), (1, 0), _INSET])
+_INSET_Y = np.array([_INSET, (0, 0), _INSET, _INSET, (1, 0)])
 _CROWD = 64
+_FARTHEST = 1e200  # in float64, slopes are finite up to here
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,15 +81,15 @@ def coverage(points, faces, edges, start, stop, masks):
             mask[:] = np.nan
             continue
         pieces, last, layers = _visible_pieces(x, y, faces, edges, size)
-        mask[:] = np.minimum(layers[:, :size], 1)
+        mask[:] = np.minimum(np.maximum(layers[:, :size], 0), 1)
         for head in range(len(pieces)):
             row, column = pieces[head].row, pieces[head].column
             if last[row, column] != head:
                 continue
-            area, k = float(min(layers[row, column], 1)), head
+            area, k = min(layers[row, column], 1) + pieces[head].won, head
             while k >= 0:
                 p = pieces[k]
-                area += p.sign * (p.y1 - p.y0) * (p.shown * (1 - p.x0) - p.moment * (p.x1 - p.x0)) + p.border
+                area += p.sign * (p.y1 - p.y0) * (p.shown * (1 - p.x0) - p.moment * (p.x1 - p.x0))
                 k = p.next
             mask[row, column] = min(max(area, 0.0), 1.0)
 
@@ -138,7 +138,7 @@ def _to_pixels(points, size):
     for v in range(len(points)):
         x[v] = (points[v, 0] + 1.0) * (0.5 * size)
         y[v] = (points[v, 1] + 1.0) * (0.5 * size)
-        finite &= np.isfinite(x[v]) & np.isfinite(y[v]) & np.isfinite(points[v, 2])
+        finite &= (abs(x[v]) < _FARTHEST) & (abs(y[v]) < _FARTHEST) & np.isfinite(points[v, 2])
     return x, y, finite
 
 
@@ -221,18 +221,19 @@ def _cut(u, v, x, y, layers, pieces, count):
     if last_row < 0 or row == size or min(x0, x1) >= size or (x0 == x1 and y0 == y1):
         return count
     x_per_y, y_per_x = (x1 - x0) / (y1 - y0), (y1 - y0) / (x1 - x0)
+    near_x, near_y = (x0, y0) if abs(x0) + abs(y0) < abs(x1) + abs(y1) else (x1, y1)
     from_x, from_y, enters = x0, y0, _VERTEX
     while True:
         to_x, to_y, leaves = x1, y1, _VERTEX
         if row < last_row:
-            to_x, to_y, leaves = x0 + x_per_y * (row + 1 - y0), row + 1.0, _BOTTOM
+            to_x, to_y, leaves = near_x + x_per_y * (row + 1 - near_y), row + 1.0, _BOTTOM
             to_x = min(max(to_x, min(x0, x1)), max(x0, x1))
         to_column = _cell(to_x, size)
         if row >= 0:
             while column != to_column:
                 step = 1 if column < to_column else -1
                 line = max(column, column + step)
-                line_y = min(max(y0 + y_per_x * (line - x0), from_y), to_y)
+                line_y = min(max(near_y + y_per_x * (line - near_x), from_y), to_y)
                 sides = enters, _RIGHT if step > 0 else _LEFT
                 _write(pieces[count], row, column, (from_x, from_y, line, line_y), (top, bottom, sign), sides)
                 count += 0 <= column < size
@@ -255,7 +256,7 @@ def _write(p, row, column, ends, edge, sides):
     p.x0, p.y0, p.x1, p.y1 = ends[0] - column, ends[1] - row, ends[2] - column, ends[3] - row
     p.top, p.bottom, p.sign = edge
     p.enters, p.leaves = sides
-    p.shown, p.moment, p.border = 0.0, 0.0, 0.0
+    p.shown, p.moment, p.won = 0.0, 0.0, 0.0
 
 
 @_compile
@@ -267,34 +268,29 @@ def _show(pieces, head, layers, lines, cuts):
     it and n + 1 on the other. What else can be in a pixel is left to _show_parts, but for a crowd of pieces, which
     would take too long: there the layers' areas are added up.
     """
-    count, crossings, headings, area = 0, 0, 0, 0.0
+    count, crossings, headings, won, area = 0, 0, 0, 0.0, 0.0
     k = head
     while k >= 0:
         p = pieces[k]
         dx, dy = p.sign * (p.x1 - p.x0), p.sign * (p.y1 - p.y0)
         headings |= (dx > 0) | (dx < 0) << 1 | (dy > 0) << 2 | (dy < 0) << 3
         crossings += (p.enters != _VERTEX) + (p.leaves != _VERTEX)
-        area += dy * (1 - 0.5 * (p.x0 + p.x1)) + _border(p, True, True)
+        for end in range(2):
+            y, gain = _crosses_left(p, end)
+            won += gain * (1 - y)
+        area += dy * (1 - 0.5 * (p.x0 + p.x1))
         count += 1
         k = p.next
     turns_back = (headings & 3) == 3 and (headings & 12) == 12
     if (crossings > 2 or turns_back) and count <= _CROWD:
         if layers <= count:
             _show_parts(pieces, head, layers, lines, cuts)
-    elif layers == 0 or (layers == 1 and area < 0):
+    elif layers == 0 or (layers == 1 and won + area < 0):
+        pieces[head].won = won
         k = head
         while k >= 0:
-            p = pieces[k]
-            p.shown, p.moment, p.border = 1.0, 0.5, _border(p, True, True)
-            k = p.next
-
-
-@_compile
-@no_type_check
-def _border(p, begin_shown, end_shown):
-    lost = 1 - p.y0 if begin_shown and p.enters == _LEFT else 0.0
-    won = 1 - p.y1 if end_shown and p.leaves == _LEFT else 0.0
-    return p.sign * (won - lost)
+            pieces[k].shown, pieces[k].moment = 1.0, 0.5
+            k = pieces[k].next
 
 
 @_compile
@@ -321,26 +317,50 @@ def _show_parts(pieces, head, layers, lines, cuts):
         cuts[0], cuts[1], found = 0.0, 1.0, 2
         if lines[i].met:
             found = _find_cuts(lines, count, i, cuts)
-        begin_shown = end_shown = False
         for c in range(1, found):
             t, length = 0.5 * (cuts[c - 1] + cuts[c]), cuts[c] - cuts[c - 1]
-            end_shown = low + _gained(lines, count, i, t) <= 0
-            if c == 1:
-                begin_shown = end_shown
-            if end_shown:
+            if low + _gained(lines, count, i, t) <= 0:
                 p.shown += length
                 p.moment += length * t
-        p.border = _border(p, begin_shown, end_shown)
+    pieces[head].won = _won_on_left(pieces, lines, count, layers)
+
+
+@_compile
+@no_type_check
+def _won_on_left(pieces, lines, count, layers):
+    """Measure how much more of a pixel's left side is covered than if all of it were as its top end is."""
+    won = 0.0
+    for i in range(2 * count):
+        y, gain = _crosses_left(pieces[lines[i // 2].piece], i % 2)
+        if gain == 0:
+            continue
+        above = layers
+        for j in range(2 * count):
+            other_y, other_gain = _crosses_left(pieces[lines[j // 2].piece], j % 2)
+            if other_y < y or (other_y == y and j < i):
+                above += other_gain
+        if above + min(gain, 0) <= 0:
+            won += gain * (1 - y)
+    return won
+
+
+@_compile
+@no_type_check
+def _crosses_left(p, end):
+    """Return where on the pixel's left side a piece begins (0) or ends (1), and the layers gained downwards there."""
+    if end == 0:
+        return p.y0, -p.sign * (p.enters == _LEFT)
+    return p.y1, p.sign * (p.leaves == _LEFT)
 
 
 @_compile
 @no_type_check
 def _draw(line, p, k):
-    """Make a line of a piece, its ends moved by up to _MARGIN so that each is plainly on its side or plainly within."""
+    """Make a line of a piece, drawn in by _MARGIN from the sides of the pixel but for the ends that cross them."""
     line.piece = k
     line.met = False
-    line.x0, line.y0 = _clamp(p.x0, _RANGE_X, p.enters), _clamp(p.y0, _RANGE_Y, p.enters)
-    line.x1, line.y1 = _clamp(p.x1, _RANGE_X, p.leaves), _clamp(p.y1, _RANGE_Y, p.leaves)
+    line.x0, line.y0 = _draw_in(p.x0, _INSET_X, p.enters), _draw_in(p.y0, _INSET_Y, p.enters)
+    line.x1, line.y1 = _draw_in(p.x1, _INSET_X, p.leaves), _draw_in(p.y1, _INSET_Y, p.leaves)
     line.dx, line.dy = line.x1 - line.x0, line.y1 - line.y0
     line.corner = _side(line, _CORNER_X, _CORNER_Y)
     line.gain = -p.sign if line.corner > 0 else p.sign
@@ -349,8 +369,8 @@ def _draw(line, p, k):
 
 @_compile
 @no_type_check
-def _clamp(value, ranges, side):
-    return min(max(value, ranges[side, 0]), ranges[side, 1])
+def _draw_in(value, inset, side):
+    return inset[side, 0] + inset[side, 1] * value
 
 
 @_compile

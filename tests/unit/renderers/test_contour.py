@@ -173,7 +173,9 @@ def test_far_off_meshes(far):
 
 
 def test_long_edges_through_the_frame():
-    wedge = torch.tensor([[0.0, 0.0, 0.0], [1e6, -1e6, 0.0], [1e6, 1e6, 1.0], [1e6, 0.0, 2.0]], dtype=torch.float64)
+    wedge = torch.tensor(
+        [[0.0, 0.0, 0.0], [1e12, -1e12, 0.0], [1e12, 1e12, 1.0], [1e12, 0.0, 2.0]], dtype=torch.float64
+    )
     mask = ContourRenderer(TETRAHEDRON, 8)(wedge[None])[0]
     y, x = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
     above, below = (x - 4) - (3 - y), (x - 4) - (y - 4)
