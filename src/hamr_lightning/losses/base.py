@@ -39,7 +39,7 @@ class Loss(nn.Module, ABC):
         """
         # Zeros that hang on the prediction: a batch without any annotation can still be differentiated, and a
         # gradient, if zero, reaches every parameter, as DistributedDataParallel demands.
-        zeros = 0 * prediction.joints_3d.sum(dim=(1, 2))
+        zeros = 0 * prediction.joints_3d.square().sum(dim=(1, 2))
         if any(getattr(batch, name) is None for name in self.requires):
             return zeros
         with torch.autocast(zeros.device.type, enabled=False):
