@@ -120,6 +120,9 @@ class HandBatch(_TensorRecord):
     joints_3d: Float[Tensor, "b 21 3"] | None = None
     """Metres, camera axes, relative to the root joint."""
     joints_3d_valid: Bool[Tensor, "b 21"] | None = None
+    joints_camera: Float[Tensor, "b 21 3"] | None = None
+    """Metres, camera axes, from the camera's centre; also of samples whose root is not annotated."""
+    joints_camera_valid: Bool[Tensor, "b 21"] | None = None
     mask: Float[Tensor, "b h w"] | None = None
     """1 on the hand, 0 elsewhere, at the crop's resolution."""
     mask_valid: Bool[Tensor, "b"] | None = None
@@ -139,6 +142,8 @@ class HandBatch(_TensorRecord):
     """The affine map from crop units, of the unmirrored crop, to pixels of the source image."""
     sources: tuple[str, ...] = ()
     """Where each sample came from, for messages: a file, or a seed."""
+    skipped: tuple[str, ...] = ()
+    """What was wrong with each sample that could not be read and is therefore not in the batch."""
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -172,8 +177,10 @@ class HandBatch(_TensorRecord):
         """
         if not batches:
             raise ValueError("HandBatch.concatenate needs at least one batch, got none")
-        joined: dict[str, Any] = {"sources": tuple(source for batch in batches for source in batch.sources)}
-        for name in (f.name for f in fields(cls) if f.name != "sources"):
+        joined: dict[str, Any] = {
+            name: tuple(text for batch in batches for text in getattr(batch, name)) for name in ("sources", "skipped")
+        }
+        for name in (f.name for f in fields(cls) if f.name not in joined):
             values = [getattr(batch, name) for batch in batches]
             absent = [value is None for value in values]
             if any(absent) and not all(absent):

@@ -1,7 +1,9 @@
 """What a data set gives: annotated hands in their source images, before any crop."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -27,6 +29,8 @@ class HandSample:
     joints_3d: Float[np.ndarray, "21 3"] | None = None
     """In the camera's frame, not relative to the root."""
     joints_3d_valid: Bool[np.ndarray, "21"] | None = None
+    box_px: Float[np.ndarray, "4"] | None = None
+    """Where the hand is, x and y of two opposite corners, where its valid 2D joints do not tell it; else None."""
     mask: UInt8[np.ndarray, "h w"] | None = None
     """255 where the hand is, 0 elsewhere, between on its border if the data set knows the share."""
     depth: Float[np.ndarray, "h w"] | None = None
@@ -43,8 +47,12 @@ class HandSample:
 class HandDataset(ABC):
     """A set of samples, read or rendered on demand.
 
-    Args of every implementation, beside its own: ``split``, "train" or "val", which the data module fills in.
+    Args of every implementation, beside its own: ``split``, "train" or "val", which the data module fills in. It
+    raises ValueError for a split that the data set lacks.
     """
+
+    published: ClassVar[Mapping[str, int]] = {}
+    """The number of samples in each split, as published; a split that is missing here can have any number."""
 
     @abstractmethod
     def __len__(self) -> int:

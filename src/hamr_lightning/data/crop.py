@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,9 +26,9 @@ class HandCrop:
     """Cuts a square around the hand and turns everything annotated with it.
 
     The image is first turned by the drawn rotation, then the box of the valid 2D joints is taken, so that a hand fills
-    a turned crop as it fills a plain one. Cutting, turning, scaling and mirroring are one affine map with bilinear
-    sampling; where it shrinks the image, it samples on a grid some whole number of times finer, of which it takes
-    means. Beyond the source image the crop is black.
+    a turned crop as it fills a plain one; where the sample has a box of its own, the square is around that. Cutting,
+    turning, scaling and mirroring are one affine map with bilinear sampling; where it shrinks the image, it samples on
+    a grid some whole number of times finer, of which it takes means. Beyond the source image the crop is black.
 
     Raises:
         ValueError: If ``size`` or ``margin`` is out of bounds.
@@ -71,21 +72,30 @@ class HandCrop:
 
 
 def _crop_to_image(sample: HandSample, turn: Float[np.ndarray, "2 2"], margin: float) -> Float[np.ndarray, "3 3"]:
-    valid = sample.joints_2d_valid
-    joints = sample.joints_2d_px if valid is None else sample.joints_2d_px[valid]
-    turned = joints.astype(np.float64) @ turn.T
-    extent = np.ptp(turned, axis=0).max() if len(turned) else 0.0
+    centre, extent = _centre_and_extent(sample, turn)
     if not (math.isfinite(extent) and extent >= 1):
         raise ValueError(
-            f"{sample.source}: no hand to crop, its {len(joints)} valid 2D joints span {extent:.3g} pixels where at "
-            "least 1 is needed; mend or leave out the sample"
+            f"{sample.source}: no hand to crop, its {'valid 2D joints' if sample.box_px is None else 'box'} span "
+            f"{extent:.3g} pixels where at least 1 is needed; mend or leave out the sample"
         )
     half_side = margin * extent / 2
-    centre = (turned.min(axis=0) + turned.max(axis=0)) / 2
     matrix = np.eye(3)
     matrix[:2, :2] = half_side * turn.T
     matrix[:2, 2] = turn.T @ centre
     return matrix
+
+
+def _centre_and_extent(sample: HandSample, turn: Float[np.ndarray, "2 2"]) -> tuple[Float[np.ndarray, "2"], float]:
+    """Return the turned hand's middle, and its longer side."""
+    if sample.box_px is not None:
+        corners = sample.box_px.reshape(2, 2).astype(np.float64)
+        return turn @ corners.mean(axis=0), np.ptp(corners, axis=0).max()
+    valid = sample.joints_2d_valid
+    joints = sample.joints_2d_px if valid is None else sample.joints_2d_px[valid]
+    if not len(joints):
+        return np.zeros(2), 0.0
+    turned = joints.astype(np.float64) @ turn.T
+    return (turned.min(axis=0) + turned.max(axis=0)) / 2, np.ptp(turned, axis=0).max()
 
 
 def _warp(
@@ -100,7 +110,7 @@ def _warp(
     return warped if finer == size else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def _planar_annotation(sample: HandSample, to_image: Float[np.ndarray, "3 3"], size: int) -> dict[str, Tensor]:
+def _planar_annotation(sample: HandSample, to_image: Float[np.ndarray, "3 3"], size: int) -> dict[str, Any]:
     to_crop = np.linalg.inv(to_image)
     joints = sample.joints_2d_px @ to_crop[:2, :2].T + to_crop[:2, 2]
     mask = np.zeros((size, size)) if sample.mask is None else _warp(sample.mask, to_image, size) / 255
@@ -112,23 +122,26 @@ def _planar_annotation(sample: HandSample, to_image: Float[np.ndarray, "3 3"], s
     }
 
 
-def _spatial_annotation(sample: HandSample, turn: Float[np.ndarray, "3 3"]) -> dict[str, Tensor]:
-    valid = _joints_valid(sample.joints_3d_valid)
-    rooted = sample.joints_3d is not None and bool(valid[0, ROOT])
+def _spatial_annotation(sample: HandSample, turn: Float[np.ndarray, "3 3"]) -> dict[str, Any]:
+    annotated = sample.joints_3d is not None
+    valid = _joints_valid(sample.joints_3d_valid) & annotated
+    rooted = bool(valid[0, ROOT])
     joints, vertices = np.zeros((JOINT_COUNT, 3)), np.zeros((_MANO_VERTEX_COUNT, 3))
-    if sample.joints_3d is not None and rooted:
-        joints = (sample.joints_3d - sample.joints_3d[ROOT]) @ turn.T
-        if sample.vertices is not None:
+    if sample.joints_3d is not None:
+        joints = sample.joints_3d @ turn.T
+        if rooted and sample.vertices is not None:
             vertices = (sample.vertices - sample.joints_3d[ROOT]) @ turn.T
     return {
-        "joints_3d": _tensor(joints),
+        "joints_camera": _tensor(joints),
+        "joints_camera_valid": valid,
+        "joints_3d": _tensor(joints - joints[ROOT] if rooted else np.zeros_like(joints)),
         "joints_3d_valid": valid & rooted,
         "vertices": _tensor(vertices),
         "vertices_valid": torch.tensor([rooted and sample.vertices is not None]),
     }
 
 
-def _hand_model_annotation(sample: HandSample, turn: Float[np.ndarray, "3 3"]) -> dict[str, Tensor]:
+def _hand_model_annotation(sample: HandSample, turn: Float[np.ndarray, "3 3"]) -> dict[str, Any]:
     orient, pose, betas = sample.global_orient, sample.hand_pose, sample.betas
     if orient is not None:
         orient = (Rotation.from_matrix(turn) * Rotation.from_rotvec(orient)).as_rotvec()
