@@ -18,7 +18,7 @@ import torch
 
 from hamr_lightning import load_checkpoint, load_recipe
 from hamr_lightning.checkpoint import read_checkpoint
-from hamr_lightning.cli import fit_command
+from hamr_lightning.cli.fit import main as fit_command
 from hamr_lightning.module import HAMRModule
 from small_recipe import SMALL_RECIPE
 
@@ -222,7 +222,7 @@ def test_a_model_without_mesh_is_reported_without_masks(small, tmp_path, capsys)
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_saves_and_stops(small, tmp_path):
     """The signal reaches the loader's worker processes as well."""
-    code = "import sys; from hamr_lightning.cli import fit_command; sys.exit(fit_command())"
+    code = "import sys; from hamr_lightning.cli.fit import main as fit_command; sys.exit(fit_command())"
     given = ["--recipe", small, "--output", "run", "--data.workers", "1", "--trainer.max_epochs", "10000"]
     with subprocess.Popen(
         [sys.executable, "-c", code, *given], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hamr_lightning import load_checkpoint
-from hamr_lightning.cli import fit_command
+from hamr_lightning.cli.fit import main as fit_command
 from hamr_lightning.recipe_source import shipped_recipes
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -1,45 +1,13 @@
-"""The commands: options, exit statuses, messages."""
+"""hamr-fit: options, exit statuses, messages."""
 
-import resource
-import subprocess
-import sys
-
-import cv2
 import pytest
 
 from hamr_lightning import load_recipe
-from hamr_lightning.cli import data_command, fit_command
-from small_recipe import SMALL_RECIPE
-
-
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.yaml").write_text(SMALL_RECIPE)
-    return "small.yaml"
-
-
-@pytest.mark.parametrize("command", ["fit_command", "data_command"])
-def test_help_is_quick(command):
-    code = f"""
-import sys
-from hamr_lightning.cli import {command}
-try:
-    {command}(["--help"])
-finally:
-    heavy = {{"torch", "pytorch_lightning", "numba", "cv2", "matplotlib", "jsonargparse"}} & set(sys.modules)
-    assert not heavy, heavy
-"""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert run.returncode == 0, run.stderr
-    assert "usage: hamr-" in run.stdout
-    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 2
+from hamr_lightning.cli.fit import main
 
 
 def test_print_recipe_shows_the_resolved_one_and_does_no_more(small, capsys, tmp_path):
-    assert fit_command(["--recipe", small, "--print-recipe", "--losses.seg.weight", "5", "--seed=7"]) == 0
+    assert main(["--recipe", small, "--print-recipe", "--losses.seg.weight", "5", "--seed=7"]) == 0
     expected = load_recipe(small, ["losses.seg.weight=5", "seed=7"])
     assert capsys.readouterr().out == expected.to_yaml()
     assert [path.name for path in tmp_path.iterdir()] == [small]
@@ -63,7 +31,7 @@ def test_print_recipe_shows_the_resolved_one_and_does_no_more(small, capsys, tmp
     ],
 )
 def test_a_mistake_is_one_message_and_status_2_and_leaves_nothing(small, capsys, tmp_path, given, message):
-    assert fit_command(given) == 2
+    assert main(given) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
@@ -83,7 +51,7 @@ def test_a_mistake_is_one_message_and_status_2_and_leaves_nothing(small, capsys,
 )
 def test_options_that_are_mistakes(small, capsys, given, message):
     with pytest.raises(SystemExit) as exit_:
-        fit_command(given)
+        main(given)
     assert exit_.value.code == 2
     assert message in capsys.readouterr().err
 
@@ -92,7 +60,7 @@ def test_a_folder_that_holds_something_is_left_alone(small, capsys, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("dear")
     for resume in ([], ["--resume", "auto"]):
-        assert fit_command(["--recipe", small, "--output", "mine", *resume]) == 2
+        assert main(["--recipe", small, "--output", "mine", *resume]) == 2
         assert "mine: is not empty; give another folder" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
@@ -102,29 +70,5 @@ def test_an_interruption_before_training_is_quiet(small, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hamr_lightning.fit.fit", interrupt)
-    assert fit_command(["--recipe", small]) == 130
+    assert main(["--recipe", small]) == 130
     assert "Traceback" not in capsys.readouterr().err
-
-
-def test_preview_writes_a_sheet(small, capsys, tmp_path):
-    given = ["preview", "synthetic", "--recipe", small, "--count", "3", "--output", "sheets/a.png", "--split", "val"]
-    assert data_command([*given, "--data.val_count", "2"]) == 0
-    assert capsys.readouterr().out == "sheets/a.png: 2 samples\n"
-    sheet = cv2.imread(str(tmp_path / "sheets" / "a.png"))
-    assert sheet.shape[0] % 64 == 0
-    assert sheet.shape[1] % 128 == 0
-    assert sheet.std() > 10
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (["rdh"], "data.name: no dataset is named 'rdh'; did you mean 'rhd'?"),
-        (["rhd"], "data.root: is missing; RhdDataset needs it"),
-        (["--data.name", "rhd", "--data.root", "gone"], "data: gone"),
-    ],
-)
-def test_a_preview_that_is_a_mistake(small, capsys, tmp_path, given, message):
-    assert data_command(["preview", *given, "--recipe", small]) == 2
-    assert message in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == [small]
