@@ -1,0 +1,62 @@
+"""``hamr-data``: look at data sets."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from hamr_lightning.cli.common import OVERRIDES, parse, run_command
+from hamr_lightning.recipe import load_recipe
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``hamr-data``; the exit status is as of :func:`hamr_lightning.cli.common.run_command`."""
+    return run_command("hamr-data", _run, arguments)
+
+
+def _run(given: list[str]) -> int:
+    parser = argparse.ArgumentParser("hamr-data", description="Look at data sets.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_preview(commands)
+    options, overrides = parse(parser, given)
+    return options.run(options, overrides)
+
+
+def _add_preview(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    preview = commands.add_parser(
+        "preview",
+        description="Write a sheet of cropped samples, each with its mask and skeleton drawn beside it. " + OVERRIDES,
+        allow_abbrev=False,
+    )
+    preview.set_defaults(run=_preview)
+    preview.add_argument("name", nargs="?", help="data set, such as synthetic or rhd (default: the recipe's)")
+    preview.add_argument("--recipe", default="full", metavar="PATH|NAME", help="recipe (default: %(default)s)")
+    preview.add_argument("--output", type=Path, default=Path("sheet.png"), metavar="PNG", help="default: %(default)s")
+    preview.add_argument("--count", type=_positive, default=16, help="samples to show (default: %(default)s)")
+    preview.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
+
+
+def _preview(options: argparse.Namespace, overrides: list[str]) -> int:
+    from hamr_lightning.figures import batch_sheet, save_png
+    from hamr_lightning.types import HandBatch
+
+    overrides = [*overrides, "data.batch_size=1", "data.workers=0"]
+    overrides += [f"data.name={options.name}"] if options.name is not None else []
+    data = load_recipe(options.recipe, overrides).build_datamodule()
+    loader = data.train_dataloader() if options.split == "train" else data.val_dataloader()
+    batch = HandBatch.concatenate(list(islice(loader, options.count)))
+    save_png(batch_sheet(batch), options.output)
+    print(f"{options.output}: {len(batch)} samples")
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())
