@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -51,8 +50,10 @@ class HandDataset(ABC):
     raises ValueError for a split that the data set lacks.
     """
 
-    published: ClassVar[Mapping[str, int]] = {}
-    """The number of samples in each split, as published; a split that is missing here can have any number."""
+    @property
+    def published(self) -> Mapping[str, int]:
+        """The number of samples in each split, as published; a split that is missing here can have any number."""
+        return {}
 
     @abstractmethod
     def __len__(self) -> int:
