@@ -1,9 +1,17 @@
-"""Records of random numbers, for whatever takes a prediction and a batch."""
+"""A cache of the tests' own; records of random numbers, for whatever takes a prediction and a batch."""
 
 import pytest
 import torch
 
 from hamr_lightning.types import HandBatch, HandParameters, HandPrediction
+
+
+@pytest.fixture(autouse=True, scope="session")
+def annotation_cache(tmp_path_factory):
+    """Keep every test's annotation cache, subprocesses' too, out of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAMR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Reading a data set's files: every failure is a ValueError that names the file and the mend."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
+_UNPACK: Final = "unpack it again from the data set's archive"
 
 
 def resolve_root(root: str | Path) -> Path:
@@ -20,12 +22,12 @@ def resolve_root(root: str | Path) -> Path:
     Raises:
         ValueError: If there is no such folder, or an environment variable is not set.
     """
-    expanded = Path(os.path.expandvars(root)).expanduser()
-    if not expanded.is_dir():
-        unset = re.findall(r"\$\{?\w+\}?", str(expanded))
-        mend = f"set the environment variable {unset[0]}" if unset else "give the folder that holds the data set"
-        raise ValueError(f"root: {expanded} is no folder; {mend}")
-    return expanded
+    expanded = os.path.expanduser(os.path.expandvars(root))  # noqa: PTH111 - pathlib's raises where nobody is at home
+    if not os.path.isdir(expanded):  # noqa: PTH112 - likewise, for a name that is too long, among others
+        unset = re.findall(r"\$\{?\w+\}?", expanded)
+        mend = f"set the environment variable {unset[0]}" if unset else "root must name the one that holds the data set"
+        raise ValueError(f"{expanded} is no folder; {mend}")
+    return Path(expanded)
 
 
 def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
@@ -34,7 +36,7 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         ValueError: If it is missing, broken, or another kind of picture.
     """
-    return cv2.cvtColor(_read(path, (3,)), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(_read_picture(path, (3,)), cv2.COLOR_BGR2RGB)
 
 
 def read_grey(path: Path) -> UInt8[np.ndarray, "h w"]:
@@ -43,7 +45,16 @@ def read_grey(path: Path) -> UInt8[np.ndarray, "h w"]:
     Raises:
         ValueError: As :func:`read_rgb`.
     """
-    return _read(path, ())
+    return _read_picture(path, ())
+
+
+def read_photograph(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Read any picture as RGB, as its file has it: it is not turned by its Exif orientation.
+
+    Raises:
+        ValueError: If it is missing or broken.
+    """
+    return cv2.cvtColor(_decode_picture(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
 
 
 def read_json(path: Path) -> Any:
@@ -52,8 +63,9 @@ def read_json(path: Path) -> Any:
     Raises:
         ValueError: If it is missing, broken, or holds NaN or an infinity.
     """
+    text = _read_text(path)
     try:
-        return json.loads(_read_text(path), parse_constant=_refuse_constant)
+        return json.loads(text, **_FINITE)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON of finite numbers: {error}") from error
 
@@ -64,57 +76,87 @@ def read_json_list(path: Path) -> Iterator[Any]:
     Raises:
         ValueError: As :func:`read_json`, or if it is no list; while it is iterated.
     """
-    text, position = _read_text(path), 0
-    decode = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
+    text = _read_text(path)
     try:
-        position = _expect(text, position, "[")
-        separator = "["
-        while separator != "]" and not (separator == "[" and text[position : position + 1] == "]"):
-            entry, position = decode(text, position)
-            yield entry
-            separator = text[_skip(text, position) : _skip(text, position) + 1]
-            position = _expect(text, position, "]" if separator == "]" else ",")
+        yield from _entries(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON list of finite numbers: {error}") from error
 
 
-def _read(path: Path, channels: tuple[int, ...]) -> UInt8[np.ndarray, "h w *c"]:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; unpack it again from the data set's archive")
-    content = np.fromfile(path, np.uint8)
-    try:
-        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
-    except cv2.error:  # an absurd size, among others
-        image = None
-    if image is None:
-        raise ValueError(f"{path} is broken, it cannot be read as a picture; unpack it again from the archive")
+def _entries(text: str) -> Iterator[Any]:
+    decode = json.JSONDecoder(**_FINITE).raw_decode
+    position = _expect(text, 0, "[")
+    more = not text.startswith("]", position)
+    while more:
+        entry, position = decode(text, position)
+        yield entry
+        position = _skip_space(text, position)
+        more = text.startswith(",", position)
+        if more:
+            position = _skip_space(text, position + 1)
+    position = _expect(text, position, "]")
+    if position < len(text):
+        raise ValueError(f"something follows the list at character {position}")
+
+
+def _expect(text: str, position: int, token: str) -> int:
+    start = _skip_space(text, position)
+    if not text.startswith(token, start):
+        raise ValueError(f"expected {token!r} at character {start}, found {text[start : start + 1]!r}")
+    return _skip_space(text, start + 1)
+
+
+def _skip_space(text: str, position: int) -> int:
+    found = _SPACE.match(text, position)
+    assert found is not None
+    return found.end()
+
+
+def _read_picture(path: Path, channels: tuple[int, ...]) -> UInt8[np.ndarray, "h w *c"]:
+    image = _decode_picture(path, cv2.IMREAD_UNCHANGED)
     if image.shape[2:] != channels or image.dtype != np.uint8:
         wanted = "an RGB" if channels else "a grey"
         raise ValueError(f"{path} must be {wanted} picture of 8 bits, got shape {image.shape} of {image.dtype}")
     return image
 
 
-def _read_text(path: Path) -> str:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; unpack it again from the data set's archive")
+def _decode_picture(path: Path, mode: int) -> np.ndarray:
+    content = np.frombuffer(_read_bytes(path), np.uint8)
     try:
-        return path.read_text(encoding="utf-8")
+        image = cv2.imdecode(content, mode) if len(content) else None
+    except cv2.error:  # an absurd size, among others
+        image = None
+    if image is None:
+        raise ValueError(f"{path} is broken, it cannot be read as a picture; {_UNPACK}")
+    return image
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return _read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file: {error}") from error
+        raise ValueError(f"{path} is not a text file: {error}; {_UNPACK}") from error
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"it holds {name}, where a finite number must be")
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing; {_UNPACK}") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _skip(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    assert found is not None
-    return found.end()
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it holds {text[:40]}, where a finite number must be")
+    return number
 
 
-def _expect(text: str, position: int, token: str) -> int:
-    start = _skip(text, position)
-    if not text.startswith(token, start):
-        raise ValueError(f"expected {token!r} at character {start}, found {text[start : start + 1]!r}")
-    return _skip(text, start + len(token))
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
+
+
+_FINITE: Final[dict[str, Any]] = {"parse_constant": _finite, "parse_float": _finite, "parse_int": _whole}

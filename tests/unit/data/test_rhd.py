@@ -71,7 +71,9 @@ def test_the_hand_with_more_mask_pixels_comes_back(tmp_path, split):
 
 def test_without_masks_the_hand_with_more_visible_key_points_comes_back(tmp_path):
     write_rhd(tmp_path, with_mask=False)
-    samples = [build("dataset", "rhd", root=tmp_path, split="train").sample(index, epoch=0) for index in range(2)]
+    with pytest.warns(UserWarning, match=r"training/mask is missing: no hand has a mask"):
+        dataset = build("dataset", "rhd", root=tmp_path, split="train")
+    samples = [dataset.sample(index, epoch=0) for index in range(2)]
 
     assert [sample.is_left for sample in samples] == [True, False]
     assert samples[0].mask is None
@@ -104,7 +106,7 @@ def test_a_broken_picture_is_named(tmp_path, damage):
     path = write_rhd(tmp_path) / "training" / "color" / "00000.png"
     path.write_bytes(damage(path.read_bytes()))
 
-    with pytest.raises(ValueError, match=r"color/00000\.png is not a PNG as RHD has it"):
+    with pytest.raises(ValueError, match=r"color/00000\.png is broken, it cannot be read"):
         RhdDataset(tmp_path).sample(0, epoch=0)
 
 
@@ -112,7 +114,7 @@ def test_a_colour_picture_in_place_of_a_mask_is_refused(tmp_path):
     folder = write_rhd(tmp_path) / "training"
     (folder / "mask" / "00000.png").write_bytes((folder / "color" / "00000.png").read_bytes())
 
-    with pytest.raises(ValueError, match=r"mask/00000\.png is not a PNG as RHD has it"):
+    with pytest.raises(ValueError, match=r"mask/00000\.png must be a grey picture"):
         RhdDataset(tmp_path).sample(0, epoch=0)
 
 
@@ -137,7 +139,10 @@ def test_an_annotation_that_would_run_code_is_refused(tmp_path):
         (pickle.dumps({}), "is not RHD's annotation"),
         (pickle.dumps({0: {"uv_vis": np.zeros((42, 3))}}), "KeyError"),
         (pickle.dumps({0: {"uv_vis": HOSTILE_ARRAY}}), "expected an array of numbers, found dtype V8"),
-        (pickle.dumps({0: {"uv_vis": np.zeros((21, 3)), "xyz": np.zeros((42, 3)), "K": K}}), "uv_vis must have shape"),
+        (
+            pickle.dumps({0: {"uv_vis": np.zeros((21, 3)), "xyz": np.zeros((42, 3)), "K": K}}),
+            "uv_vis of entry 0 must have shape",
+        ),
     ],
 )
 def test_a_wrong_annotation_is_named(tmp_path, content, message):
@@ -146,6 +151,36 @@ def test_a_wrong_annotation_is_named(tmp_path, content, message):
 
     with pytest.raises(ValueError, match=rf"anno_training\.pickle.*{message}"):
         RhdDataset(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["uv_vis", "xyz", "K"])
+def test_an_entry_that_is_not_finite_is_named_and_costs_no_other(tmp_path, field):
+    path = write_rhd(tmp_path) / "training" / "anno_training.pickle"
+    annotation = pickle.loads(path.read_bytes())
+    annotation[1][field] = annotation[1][field].copy()
+    annotation[1][field][2, 1] = np.nan
+    path.write_bytes(pickle.dumps(annotation))
+    dataset = RhdDataset(tmp_path)
+
+    assert dataset.sample(0).is_left
+    with pytest.raises(ValueError, match=rf"anno_training\.pickle: {field} of entry 1 must be finite"):
+        dataset.sample(1)
+
+
+def test_a_second_start_decodes_nothing_until_the_annotation_changes(tmp_path, monkeypatch):
+    path = write_rhd(tmp_path) / "training" / "anno_training.pickle"
+    first = RhdDataset(tmp_path).sample(1)
+    with monkeypatch.context() as patch:
+        patch.setattr("hamr_lightning.data.rhd.loads", None)
+        second = RhdDataset(tmp_path).sample(1)
+    np.testing.assert_array_equal(first.joints_3d, second.joints_3d)
+    second.intrinsics[:] = 0  # a sample is one's own
+
+    path.write_bytes(pickle.dumps({7: pickle.loads(path.read_bytes())[0]}))
+    changed = RhdDataset(tmp_path)
+    assert len(changed) == 1
+    with pytest.raises(ValueError, match=r"color/00007\.png is missing"):
+        changed.sample(0)
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -158,6 +193,7 @@ def test_every_pickle_protocol_is_read(tmp_path, protocol):
 
 @pytest.mark.skipif(not REAL, reason="needs the folder RHD_published_v2, named by HAMR_RHD_ROOT")
 @pytest.mark.parametrize("split", FOLDERS)
+@pytest.mark.filterwarnings("ignore:.*mask is missing:UserWarning")
 def test_the_published_data_fits_its_camera(split):
     dataset = RhdDataset(REAL, split)
     for index in range(min(len(dataset), 20)):
