@@ -1,7 +1,8 @@
 """The torchmetrics classes, which hold what the functions measured.
 
 Every figure is of all samples seen, whatever the batches, the order and the processes they came in: errors are summed
-as integers, so that the sums are exact. A figure of nothing is NaN. What the functions refuse raises here as well.
+as integers, so that the sums are exact. In a mean, an error above 1e4 (10 m, if in millimetres) counts as 1e4. A figure
+of nothing is NaN. What the functions refuse raises here as well.
 """
 
 import math
@@ -31,7 +32,7 @@ _UNITS: Final = 2**24
 """Units of the integer sums to 1: a float32 of at least 0.5 is a whole number of them."""
 
 _LARGEST: Final = 1e4
-"""What an error counts at most (10 m, where it is in millimetres), so that 5e7 of them cannot overflow a sum."""
+"""What an error counts at most, so that 5e7 of them cannot overflow a sum."""
 
 
 class _Mean(Metric, ABC):
@@ -188,10 +189,9 @@ class MedianJointError(Metric):
 
     def compute(self) -> Float[Tensor, ""]:
         """Return the median; NaN of nothing."""
-        ordered = dim_zero_cat(self.errors).sort().values
-        if len(ordered) == 0:
-            return ordered.new_tensor(math.nan)
-        return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+        errors = dim_zero_cat(self.errors) if len(self.errors) else torch.zeros(0, device=self.device)
+        # torch's median is the lower of the middle two.
+        return (errors.median() - (-errors).median()) / 2
 
 
 class _PCK(Metric, ABC):

@@ -36,9 +36,9 @@ def point_errors_mm(
         UserError: If a prediction is not finite, or the alignment is not one for these points.
     """
     aligned, usable = align(predicted, annotated, valid, alignment)
-    errors = 1000 * torch.linalg.vector_norm(aligned - exact(annotated), dim=2).to(predicted.device)
+    errors = 1000 * torch.linalg.vector_norm(aligned - exact(annotated), dim=2)
     counts = valid & usable[:, None].to(valid.device)
-    return torch.where(counts, errors, 0).float(), counts
+    return torch.where(counts, errors.float().to(counts.device), 0), counts
 
 
 def point_errors_2d(predicted: Float[Tensor, "b n 2"], annotated: Float[Tensor, "b n 2"]) -> Float[Tensor, "b n"]:
@@ -81,7 +81,9 @@ def count_within(
 def area_under_curve(curve: Float[Tensor, "t"], thresholds: Float[Tensor, "t"]) -> Float[Tensor, ""]:
     """Return the area by the trapezoidal rule, divided by the thresholds' range: that of a PCK is in [0, 1]."""
     thresholds = exact(thresholds)
-    return (torch.trapezoid(exact(curve), thresholds) / (thresholds[-1] - thresholds[0])).to(curve)
+    return (
+        (torch.trapezoid(exact(curve), thresholds) / (thresholds[-1] - thresholds[0])).to(curve.dtype).to(curve.device)
+    )
 
 
 def f_score(
@@ -90,7 +92,7 @@ def f_score(
     """Return each sample's F-score: the harmonic mean of precision and recall, 0 where both are 0.
 
     Precision is the share of predicted vertices that are nearer than the threshold to some annotated vertex, recall the
-    share of annotated ones that are so to a predicted one (FreiHAND, section 5; Knapitsch et al. 2017).
+    share of annotated ones that are so to a predicted one (FreiHAND's scorer, after Knapitsch et al. 2017).
 
     Args:
         predicted: Vertices, metres; :func:`~hamr_lightning.metrics.align` them first for the "aligned" figure.
@@ -137,7 +139,7 @@ def camera_errors(
     scale = (predicted[:, 0] / annotated[:, 0] - 1).abs()
     translation_mm = 1000 * torch.linalg.vector_norm(predicted[:, 1:] - annotated[:, 1:], dim=1)
     scale, translation_mm = (
-        torch.where(counts, error.to(counts.device), 0).float() for error in (scale, translation_mm)
+        torch.where(counts, error.float().to(counts.device), 0) for error in (scale, translation_mm)
     )
     return scale, translation_mm, counts
 

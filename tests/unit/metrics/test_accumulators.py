@@ -72,6 +72,11 @@ def same(one, other):
     return torch.equal(one, other)
 
 
+def assert_nan(figure):
+    values = figure.values() if isinstance(figure, dict) else [figure]
+    assert all(value.isnan() for value in values)
+
+
 @pytest.mark.parametrize("alignment", ["none", "root", "root_scale", "procrustes"])
 def test_joint_errors_are_of_the_joints_that_count(joints, alignment):
     errors, counts = point_errors_mm(*joints, alignment)
@@ -183,8 +188,14 @@ def test_without_valid_annotation_there_is_no_figure(name, data):
     predicted, annotated, *valid = data[source]
     rest = [torch.zeros_like(each) for each in valid]
     figure = measure(metric, predicted, annotated if valid else torch.full_like(annotated, torch.nan), *rest)
-    values = figure.values() if isinstance(figure, dict) else [figure]
-    assert all(value.isnan() for value in values)
+    assert_nan(figure)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
+def test_before_the_first_batch_there_is_no_figure(name):
+    metric, _ = all_metrics()[name]
+    assert_nan(metric.compute())
 
 
 @pytest.mark.parametrize("name", NAMES)
