@@ -4,6 +4,7 @@ import json
 
 import cv2
 import numpy as np
+
 from rendered_hands import known_hands
 
 SIDE = 224
@@ -12,7 +13,6 @@ K = np.array([[480.0, 0, 111.0], [0, 480.0, 113.0], [0, 0, 1]])
 FOLDERS = {"train": "training", "val": "evaluation"}
 GAINS = {"gs": 1.0, "hom": 0.8, "sample": 0.6, "auto": 0.4}
 """What tells the four pictures of a hand apart: its brightness. In FreiHAND it is the background."""
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 
 
 def write_freihand(root, split="train", count=3, pose_mean=0.0, truth=True):
@@ -32,10 +32,10 @@ def write_freihand(root, split="train", count=3, pose_mean=0.0, truth=True):
     for number, hand in enumerate(hands):
         for version, gain in enumerate(GAINS.values() if split == "train" else [1.0]):
             picture = np.rint(gain * hand.image).astype(np.uint8)
-            cv2.imwrite(str(folder / "rgb" / f"{version * count + number:08d}.jpg"), picture[..., ::-1], JPEG)
+            cv2.imwrite(str(folder / "rgb" / f"{version * count + number:08d}.jpg"), picture[..., ::-1])
         if split == "train":
             mask = np.where(hand.mask >= 128, np.uint8(255), np.uint8(0))
-            cv2.imwrite(str(folder / "mask" / f"{number:08d}.jpg"), cv2.merge([mask] * 3), JPEG)
+            cv2.imwrite(str(folder / "mask" / f"{number:08d}.jpg"), cv2.merge([mask] * 3))
 
     annotation = {"K": [K] * count, "scale": [scale(hand) for hand in hands]}
     if split == "train" or truth:

@@ -5,11 +5,11 @@ import pickle
 
 import cv2
 import numpy as np
-from mano_files import python_2_pickle
-from rendered_hands import known_hands
 from scipy.spatial.transform import Rotation
 
 from hamr_lightning.skeleton import JOINT_NAMES
+from mano_files import python_2_pickle
+from rendered_hands import known_hands
 
 WIDTH, HEIGHT = 640, 480
 K = np.array([[617.343, 0, 312.42], [0, 617.343, 241.42], [0, 0, 1]])
@@ -55,7 +55,7 @@ def write_ho3d(root, version="v3", split="train", truth=False):
 
 def write_picture(path, picture):
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    cv2.imwrite(str(path), picture[..., ::-1])
 
 
 def write_meta(path, fields):

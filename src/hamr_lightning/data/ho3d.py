@@ -208,7 +208,7 @@ def _find_edition(folder: Path, sequence: str, frame: str) -> _Edition:
         if (folder / sequence / "rgb" / f"{frame}{edition.picture}").is_file():
             return edition
     raise ValueError(
-        f"{folder / sequence / 'rgb' / frame}.png (v2) or .jpg (v3) is missing, the first that {folder.name}.txt names; "
+        f"{folder / sequence / 'rgb' / frame}.png (v2) or .jpg (v3) is missing, which {folder.name}.txt names first; "
         "unpack it again from the data set's archive"
     )
 

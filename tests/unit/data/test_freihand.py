@@ -4,13 +4,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from layouts.freihand import GAINS, read_json, write_freihand, write_json
 
 from hamr_lightning.data.crop import HandCrop
 from hamr_lightning.data.freihand import FreihandDataset
 from hamr_lightning.decoders import ManoDecoder
 from hamr_lightning.hand_model import HandModel
-from hamr_lightning.registry import build
+from layouts.freihand import GAINS, read_json, write_freihand, write_json
 
 COUNT = 3
 
@@ -105,7 +104,7 @@ def test_without_what_was_published_later_an_evaluation_hand_is_not_annotated(tm
 def test_parameters_of_mano_pose_it_to_the_vertices(tmp_path, mano):
     hand = HandModel.load(mano)
     write_freihand(tmp_path, pose_mean=hand.pose_mean)
-    sample = build("dataset", "freihand", root=tmp_path, split="train", hand=str(mano)).sample(1)
+    sample = FreihandDataset(tmp_path, hand=str(mano)).sample(1)
     decoder = ManoDecoder(hand, pose_components=None, flat_hand_mean=True)
     parameters = (sample.global_orient, sample.hand_pose, sample.betas)
     posed = decoder(*(torch.tensor(values[None], dtype=torch.float32) for values in parameters)).vertices[0].numpy()
@@ -221,7 +220,9 @@ def test_an_entry_of_another_shape_is_named(tmp_path):
     entries = read_json(tmp_path, "train", "xyz")
     write_json(tmp_path, "train", "xyz", [*entries[:2], np.transpose(entries[2]).tolist()])
 
-    with pytest.raises(ValueError, match=r"training_xyz\.json: entry 2 must have shape \(21, 3\) .*got shape \(3, 21\)"):
+    with pytest.raises(
+        ValueError, match=r"training_xyz\.json: entry 2 must have shape \(21, 3\) .*got shape \(3, 21\)"
+    ):
         FreihandDataset(tmp_path)
 
 
