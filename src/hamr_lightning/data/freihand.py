@@ -31,8 +31,9 @@ _TO_CONTINUOUS: Final = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 class FreihandDataset(HandDataset):
     """Photographs of right hands, 224 x 224 pixels, with joints, vertices and MANO parameters fitted to many views.
 
-    Each of the 32,560 training hands comes with four backgrounds, which share annotation and mask. A mask is what a
-    segmentation found of hand and, where it is seen, forearm.
+    Each of the 32,560 training hands comes with four backgrounds, which share annotation and mask. The masks are cut
+    out of photographs, not rendered: they need not end where the mesh does. The first start decodes 1.6 GB of JSON,
+    which takes a minute or two and 4 GB of memory.
 
     The evaluation's joints, vertices and parameters were published later, as ``evaluation_{xyz,verts,mano}.json``;
     where a file of them is missing, what it holds is not annotated. So that predictions do not depend on it, the hand's
@@ -71,6 +72,8 @@ class FreihandDataset(HandDataset):
             raise ValueError(f"FreihandDataset: versions must be some of {', '.join(_VERSIONS)}, got {versions!r}")
         folder = resolve_root(root) / _FOLDERS[split]
         paths = {field: Path(f"{folder}_{field}.json") for field in _SHAPES}
+        if not paths["K"].is_file():
+            raise ValueError(f"{paths['K']} is missing; root must name the folder FreiHAND_pub_v2, which holds it")
         if split == "val":
             paths = {field: path for field, path in paths.items() if path.exists() or field not in _PUBLISHED_LATER}
         self._annotation = cached_annotation("freihand-1", list(paths.values()), partial(_decode, paths))
@@ -119,7 +122,7 @@ class FreihandDataset(HandDataset):
             **self._hand_parameters(entry.get("mano")),
         )
 
-    def _hand_parameters(self, mano: Float[np.ndarray, "61"] | None) -> dict[str, Float[np.ndarray, "n"]]:
+    def _hand_parameters(self, mano: Float[np.ndarray, "61"] | None) -> dict[str, Float[np.ndarray, "_"]]:
         if mano is None or self._pose_mean is None:
             return {}
         return {"global_orient": mano[:3], "hand_pose": self._pose_mean + mano[3:48], "betas": mano[48:58]}
@@ -141,7 +144,7 @@ def _check_pictures(folder: Path, hands: int, least_backgrounds: int) -> None:
     if pictures % hands or pictures < least_backgrounds * hands:
         raise ValueError(
             f"{folder} holds {pictures} pictures where the annotation beside it, of {hands} hands, needs "
-            f"{least_backgrounds} of each; unpack both again from the data set's archive"
+            f"{least_backgrounds} of each; unpack both again from the data set's archive, or choose other versions"
         )
 
 

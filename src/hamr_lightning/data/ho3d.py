@@ -107,14 +107,11 @@ class Ho3dDataset(HandDataset):
         intrinsics = meta.array("camMat", 3, 3) + _TO_CONTINUOUS
         is_evaluation = self._folder.name == _FOLDERS["val"]
         joints, valid = self._evaluation_joints(index, meta) if is_evaluation else (_joints(meta), None)
-        joints_px = np.zeros((JOINT_COUNT, 2))
-        known = slice(None) if valid is None else valid
-        joints_px[known] = _project(joints[known], intrinsics)
         return HandSample(
             image=image,
             source=str(path),
             is_left=False,
-            joints_2d_px=joints_px,
+            joints_2d_px=_project(joints, intrinsics),
             joints_2d_valid=valid,
             joints_3d=joints,
             joints_3d_valid=valid,
@@ -130,9 +127,8 @@ class Ho3dDataset(HandDataset):
     ) -> tuple[Float[np.ndarray, "21 3"], Bool[np.ndarray, "21"] | None]:
         if "xyz" in self._truth:
             return _TO_CAMERA * self._truth["xyz"][index][list(MANO_TO_JOINTS)], None
-        joints = np.zeros((JOINT_COUNT, 3), np.float32)
-        joints[ROOT] = _TO_CAMERA * meta.array("handJoints3D", 3)
-        return joints, np.arange(JOINT_COUNT) == ROOT
+        root = _TO_CAMERA * meta.array("handJoints3D", 3)
+        return np.tile(root, (JOINT_COUNT, 1)), np.arange(JOINT_COUNT) == ROOT
 
     def _read_mask(
         self, sequence: str, frame: str, image: UInt8[np.ndarray, "h w 3"]
@@ -185,7 +181,7 @@ def _joints(meta: _Meta) -> Float[np.ndarray, "21 3"]:
     return _TO_CAMERA * meta.array("handJoints3D", 21, 3)[list(MANO_TO_JOINTS)]
 
 
-def _hand_parameters(meta: _Meta) -> dict[str, Float[np.ndarray, "n"]]:
+def _hand_parameters(meta: _Meta) -> dict[str, Float[np.ndarray, "_"]]:
     pose = meta.array("handPose", 48)
     orient = _TURN_TO_CAMERA * Rotation.from_rotvec(pose[:3])
     return {"global_orient": orient.as_rotvec(), "hand_pose": pose[3:], "betas": meta.array("handBeta", 10)}
