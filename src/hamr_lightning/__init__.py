@@ -8,7 +8,7 @@ The way of the data, and the file for each step::
       -> decoders.py      vertices, joints_3d            (hand_model.py: the open hand, or a MANO file)
       -> projection.py    joints_2d, points
       -> renderers/       silhouette
-      -> losses/          one file a term;  metrics.py: what is reported
+      -> losses/          one file a term;  metrics/: what is reported
 
 ``types.py`` holds what flows, with the legend of axes, frames and units; ``module.py`` composes the steps into a
 LightningModule; ``data/`` feeds it; ``recipe.py`` builds all of it from YAML; ``registry.py`` finds plugins.
