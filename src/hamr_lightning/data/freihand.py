@@ -22,7 +22,6 @@ Version = Literal["gs", "hom", "sample", "auto"]
 _FOLDERS: Final = {"train": "training", "val": "evaluation"}
 _VERSIONS: Final[tuple[Version, ...]] = ("gs", "hom", "sample", "auto")
 _SHAPES: Final = {"K": (3, 3), "xyz": (21, 3), "verts": (778, 3), "mano": (61,)}
-_PUBLISHED_LATER: Final = ("xyz", "verts", "mano")
 _CROP_MARGIN: Final = 1.6
 _TO_CONTINUOUS: Final = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 
@@ -70,29 +69,21 @@ class FreihandDataset(HandDataset):
             raise ValueError(f"FreihandDataset: split must be one of {', '.join(_FOLDERS)}, got {split!r}")
         if not versions or not set(versions) <= set(_VERSIONS):
             raise ValueError(f"FreihandDataset: versions must be some of {', '.join(_VERSIONS)}, got {versions!r}")
-        folder = resolve_root(root) / _FOLDERS[split]
-        paths = {field: Path(f"{folder}_{field}.json") for field in _SHAPES}
-        if not paths["K"].is_file():
-            raise ValueError(f"{paths['K']} is missing; root must name the folder FreiHAND_pub_v2, which holds it")
-        if split == "val":
-            paths = {field: path for field, path in paths.items() if path.exists() or field not in _PUBLISHED_LATER}
+        self._folder = resolve_root(root) / _FOLDERS[split]
+        paths = _find_annotation(self._folder)
         self._annotation = cached_annotation("freihand-1", list(paths.values()), partial(_decode, paths))
         self._hands = len(self._annotation["K"])
         self._backgrounds = [_VERSIONS.index(version) for version in versions] if split == "train" else [0]
-        _check_pictures(folder / "rgb", self._hands, 1 + max(self._backgrounds))
-        self._folder, self._is_evaluation = folder, split == "val"
-        self._has_masks = split == "train" and (folder / "mask").is_dir()
-        if split == "train" and not self._has_masks:
-            warnings.warn(
-                f"{folder / 'mask'} is missing: no hand has a mask; unpack it from the data set's archive", stacklevel=2
-            )
-        model = HandModel.load(hand) if isinstance(hand, str) else hand
-        self._pose_mean = None if model.name == "open" else model.pose_mean
+        _check_pictures(self._folder / "rgb", self._hands, 1 + max(self._backgrounds))
+        self._masks = _find_masks(self._folder / "mask") if split == "train" else None
+        self._is_evaluation = split == "val"
+        self._pose_mean = _mano_pose_mean(hand)
+        self._published = {"train": 32_560 * len(versions), "val": 3_960}
 
     @property
     def published(self) -> Mapping[str, int]:
         """The number of pictures in each split; see :attr:`HandDataset.published`."""
-        return {"train": 32_560 * len(self._backgrounds), "val": 3_960}
+        return self._published
 
     def __len__(self) -> int:
         """Return the number of pictures, those of one background after those of another."""
@@ -116,7 +107,7 @@ class FreihandDataset(HandDataset):
             joints_2d_valid=np.zeros(21, dtype=bool) if joints is None else None,
             joints_3d=joints,
             box_px=_central_square(image) if self._is_evaluation else None,
-            mask=_read_mask(self._folder / "mask" / f"{hand:08d}.jpg") if self._has_masks else None,
+            mask=None if self._masks is None else _read_mask(self._masks / f"{hand:08d}.jpg"),
             vertices=entry.get("verts"),
             intrinsics=intrinsics,
             **self._hand_parameters(entry.get("mano")),
@@ -126,6 +117,29 @@ class FreihandDataset(HandDataset):
         if mano is None or self._pose_mean is None:
             return {}
         return {"global_orient": mano[:3], "hand_pose": self._pose_mean + mano[3:48], "betas": mano[48:58]}
+
+
+def _find_annotation(folder: Path) -> dict[str, Path]:
+    paths = {field: Path(f"{folder}_{field}.json") for field in _SHAPES}
+    if not paths["K"].is_file():
+        raise ValueError(f"{paths['K']} is missing; root must name the folder FreiHAND_pub_v2, which holds it")
+    if folder.name == _FOLDERS["train"]:
+        return paths
+    return {field: path for field, path in paths.items() if path.exists()}
+
+
+def _find_masks(folder: Path) -> Path | None:
+    if folder.is_dir():
+        return folder
+    warnings.warn(f"{folder} is missing: no hand has a mask; unpack it from the data set's archive", stacklevel=3)
+    return None
+
+
+def _mano_pose_mean(hand: HandModel | str) -> Float[np.ndarray, "45"] | None:
+    model = HandModel.load(hand) if isinstance(hand, str) else hand
+    if model.side != "right":
+        raise ValueError(f"FreihandDataset: hand must be a right one, as all of FreiHAND's are, got {model.name}")
+    return None if model.name == "open" else model.pose_mean
 
 
 def _decode(paths: Mapping[str, Path]) -> dict[str, np.ndarray]:

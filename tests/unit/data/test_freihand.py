@@ -10,6 +10,7 @@ from hamr_lightning.data.freihand import FreihandDataset
 from hamr_lightning.decoders import ManoDecoder
 from hamr_lightning.hand_model import HandModel
 from layouts.freihand import GAINS, read_json, write_freihand, write_json
+from mano_files import official_pickle, random_arrays, write
 
 COUNT = 3
 
@@ -119,6 +120,14 @@ def test_parameters_of_mano_are_not_given_to_another_hand_model(tmp_path):
     sample = FreihandDataset(tmp_path, hand="open").sample(0)
 
     assert sample.global_orient is sample.hand_pose is sample.betas is None
+
+
+def test_a_left_hand_model_is_refused(tmp_path):
+    write_freihand(tmp_path)
+    path = write(tmp_path / "MANO_LEFT.pkl", official_pickle(random_arrays("left")))
+
+    with pytest.raises(ValueError, match="hand must be a right one, as all of FreiHAND's are, got MANO_LEFT"):
+        FreihandDataset(tmp_path, hand=str(path))
 
 
 def test_an_index_beyond_the_end_is_refused(tmp_path):
