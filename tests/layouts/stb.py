@@ -2,9 +2,10 @@
 
 import cv2
 import numpy as np
-from rendered_hands import known_hands
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
+
+from rendered_hands import known_hands
 
 WIDTH, HEIGHT = 640, 480
 K = {  # as published: of pixel indices

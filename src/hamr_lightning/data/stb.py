@@ -106,10 +106,11 @@ class StbDataset(HandDataset):
         self._images = folder / "images"
         self._root_joint = root_joint
         self._parts = [(sequence, view) for sequence in sequences for view in _CAMERAS[camera]]
-        self._labels = _cached_labels([_label_path(folder, *part) for part in self._parts])
-        counts = [len(self._labels[_label_path(folder, *part).stem]) for part in self._parts]
-        for part, count in zip(self._parts, counts, strict=True):
-            _check_pictures(self._images, _label_path(folder, *part), *part, count)
+        paths = [folder / "labels" / f"{sequence}_{_VIEWS[view].labels}.mat" for sequence, view in self._parts]
+        self._labels = _cached_labels(list(dict.fromkeys(paths)))
+        counts = [len(self._labels[path.stem]) for path in paths]
+        for part, path, count in zip(self._parts, paths, counts, strict=True):
+            _check_pictures(path, count, self._images, *part)
         self._ends = np.cumsum(counts)
 
     def __len__(self) -> int:
@@ -143,10 +144,6 @@ def _check_choice(name: str, value: str, choices: Mapping[str, object]) -> None:
         raise ValueError(f"StbDataset: {name} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def _label_path(folder: Path, sequence: str, view: str) -> Path:
-    return folder / "labels" / f"{sequence}_{_VIEWS[view].labels}.mat"
-
-
 def _picture(images: Path, sequence: str, view: str, frame: int) -> Path:
     return images / sequence / f"{view}_{frame}.png"
 
@@ -167,7 +164,7 @@ def _read_photograph(path: Path) -> UInt8[np.ndarray, "480 640 3"]:
     return image
 
 
-def _check_pictures(images: Path, labels: Path, sequence: str, view: str, count: int) -> None:
+def _check_pictures(labels: Path, count: int, images: Path, sequence: str, view: str) -> None:
     """Look at the last frame and the one after it only: a folder has 6,000 files, maybe on a network disk."""
     if not _picture(images, sequence, view, count - 1).is_file() or _picture(images, sequence, view, count).exists():
         pictures = sum(1 for _ in (images / sequence).glob(f"{view}_*.png"))
@@ -182,7 +179,7 @@ def _cached_labels(paths: Sequence[Path]) -> Mapping[str, np.ndarray]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise ValueError(
-            f"{missing[0]} is missing, as are {len(missing) - 1} other label files of {len(paths)}; root must name "
+            f"{missing[0]} is missing, the first of {len(missing)} missing of {len(paths)} label files; root must name "
             "the folder that holds images/B1Counting, ... and labels/B1Counting_BB.mat, ... of all sequences"
         )
     return cached_annotation("stb-1", paths, lambda: {path.stem: _read_labels(path) for path in paths})
