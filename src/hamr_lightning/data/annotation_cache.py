@@ -51,7 +51,9 @@ def cached_annotation(
         _remove_outdated(folder.glob(f"{place}-*"), folder / entry)
         return mapped
     except (OSError, RuntimeError) as error:
-        warnings.warn(f"annotation is not cached, every start decodes it again: {error}; set HAMR_CACHE", stacklevel=2)
+        warnings.warn(
+            f"annotation is not cached, every start decodes it again: {error}; set HAMR_CACHE", RuntimeWarning, 2
+        )
         return arrays
 
 
