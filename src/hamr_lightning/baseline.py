@@ -1,6 +1,7 @@
 """The best constant prediction: what a model must beat to have learned anything from the image."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,52 +13,61 @@ from hamr_lightning.metrics import PCKAUC, MeanIoU, MeanJointError, mask_iou
 from hamr_lightning.types import HandBatch
 
 
-def constant_baseline(training: Iterable[HandBatch], validation: Iterable[HandBatch], size: int) -> dict[str, float]:
-    """Find the best constant prediction for the training data and return its figures on the validation data.
+@dataclass(frozen=True)
+class Constant:
+    """A prediction that is the same for every image; None of what the training data did not tell."""
 
-    The joints are each joint's geometric median, of which no constant has a smaller mean error. The silhouette holds
-    the pixels that are on the hand in more than a certain share of the masks, that share having the best mean IoU.
-    Processes of a distributed run do not wait for each other here: each has the figures of its own batches.
+    joints_3d: Float[Tensor, "21 3"] | None
+    """Metres, relative to the root joint."""
+    silhouette: Float[Tensor, "s s"] | None
 
-    Args:
-        training: Batches to find the prediction from.
-        validation: Batches to measure it on, with the metrics that the model reports.
-        size: Side of the silhouette in pixels, the renderer's.
+    @classmethod
+    def best(cls, training: Iterable[HandBatch], size: int) -> "Constant":
+        """Find the best constant prediction for some training data.
 
-    Returns:
-        ``auc_3d`` and ``joint_error_mm``, and ``miou``, each only if training and validation data have what it takes.
-    """
-    joints, silhouette = _best_constant(training, size)
-    auc_3d, joint_error, miou = metrics = PCKAUC(), MeanJointError(), MeanIoU()
-    for metric in metrics:
-        metric.distributed_available_fn = lambda: False
-    figures: dict[str, Metric] = {}
-    for batch in validation:
-        if joints is not None and batch.joints_3d is not None and batch.has("joints_3d").any():
-            arguments = joints.expand_as(batch.joints_3d), batch.joints_3d, batch.validity("joints_3d")
-            figures |= {"auc_3d": auc_3d, "joint_error_mm": joint_error}
-            auc_3d.update(*arguments)
-            joint_error.update(*arguments)
-        if silhouette is not None and batch.mask is not None and batch.has("mask").any():
-            figures["miou"] = miou
-            miou.update(silhouette.expand(len(batch), -1, -1), batch.mask, batch.validity("mask"))
-    return {name: metric.compute().item() for name, metric in figures.items()}
+        The joints are each joint's geometric median, of which no constant has a smaller mean error. The silhouette
+        holds the pixels that are on the hand in more than a certain share of the masks, that share having the best
+        mean IoU.
 
+        Args:
+            training: Batches to find the prediction from.
+            size: Side of the silhouette in pixels, the renderer's.
+        """
+        joints, joints_valid, masks = [], [], []
+        for batch in training:
+            if batch.joints_3d is not None and batch.has("joints_3d").any():
+                joints.append(batch.joints_3d)
+                joints_valid.append(batch.validity("joints_3d"))
+            if batch.mask is not None and batch.has("mask").any():
+                masks.append(average_to(batch.mask[batch.validity("mask")], size))
+        return cls(
+            _geometric_median(torch.cat(joints), torch.cat(joints_valid)) if joints else None,
+            _best_silhouette(torch.cat(masks)) if masks else None,
+        )
 
-def _best_constant(
-    batches: Iterable[HandBatch], size: int
-) -> tuple[Float[Tensor, "21 3"] | None, Float[Tensor, "{size} {size}"] | None]:
-    joints, joints_valid, masks = [], [], []
-    for batch in batches:
-        if batch.joints_3d is not None and batch.has("joints_3d").any():
-            joints.append(batch.joints_3d)
-            joints_valid.append(batch.validity("joints_3d"))
-        if batch.mask is not None and batch.has("mask").any():
-            masks.append(average_to(batch.mask[batch.validity("mask")], size))
-    return (
-        _geometric_median(torch.cat(joints), torch.cat(joints_valid)) if joints else None,
-        _best_silhouette(torch.cat(masks)) if masks else None,
-    )
+    def figures(self, validation: Iterable[HandBatch]) -> dict[str, float]:
+        """Return the prediction's figures on some validation data.
+
+        Processes of a distributed run do not wait for each other here: each has the figures of its own batches.
+
+        Returns:
+            ``auc_3d`` and ``joint_error_mm``, and ``miou``, each only if training and validation data have what it
+            takes.
+        """
+        auc_3d, joint_error, miou = metrics = PCKAUC(), MeanJointError(), MeanIoU()
+        for metric in metrics:
+            metric.distributed_available_fn = lambda: False
+        known: dict[str, Metric] = {}
+        for batch in validation:
+            if self.joints_3d is not None and batch.joints_3d is not None and batch.has("joints_3d").any():
+                arguments = self.joints_3d.expand_as(batch.joints_3d), batch.joints_3d, batch.validity("joints_3d")
+                known |= {"auc_3d": auc_3d, "joint_error_mm": joint_error}
+                auc_3d.update(*arguments)
+                joint_error.update(*arguments)
+            if self.silhouette is not None and batch.mask is not None and batch.has("mask").any():
+                known["miou"] = miou
+                miou.update(self.silhouette.expand(len(batch), -1, -1), batch.mask, batch.validity("mask"))
+        return {name: metric.compute().item() for name, metric in known.items()}
 
 
 def _geometric_median(points: Float[Tensor, "n j 3"], valid: Bool[Tensor, "n j"]) -> Float[Tensor, "j 3"]:

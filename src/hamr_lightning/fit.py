@@ -4,9 +4,9 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
 from hamr_lightning import runs
-from hamr_lightning.baseline import constant_baseline
+from hamr_lightning.baseline import Constant
 from hamr_lightning.checkpoint import read_checkpoint, restore_weights, saved_recipe
 from hamr_lightning.data.datamodule import HandDataModule
 from hamr_lightning.errors import UserError
@@ -27,7 +27,7 @@ from hamr_lightning.losses.seg import average_to
 from hamr_lightning.module import HAMRModule
 from hamr_lightning.recipe import Recipe, override
 from hamr_lightning.runs import LAST, METRICS, RECIPE, LastCheckpoint
-from hamr_lightning.types import HandBatch
+from hamr_lightning.types import HandBatch, HandPrediction
 
 FIGURES: Final = {
     "auc_3d": "3D PCK AUC (20-50 mm)",
@@ -53,15 +53,18 @@ class FitResult:
     Attributes:
         folder: The run's folder.
         step: Optimizer steps taken, those before a resumption included.
-        model: The trained model's figures on the validation data, by the keys of :data:`FIGURES`.
+        model: The trained model's figures on the validation data, by the keys of :data:`FIGURES`; of several sets, by
+            ``<set>/<key>``.
         constant: Those of the best constant prediction for up to :data:`CONSTANT_SAMPLES` training samples; in a
             distributed run, on the first process alone.
+        skipped: What was wrong with each sample that could not be read, on this process.
     """
 
     folder: Path
     step: int
     model: Mapping[str, float]
     constant: Mapping[str, float]
+    skipped: Sequence[str]
 
 
 def fit(recipe: Recipe, output: Path | None = None, resume: Path | Literal["auto"] | None = None) -> FitResult:
@@ -128,15 +131,16 @@ def _try(recipe: Recipe, model: HAMRModule, data: HandDataModule) -> None:
     """Let what does not fit together show before anything is written."""
     data.train_dataloader()
     one = override(recipe, ["data.batch_size=1", "data.workers=0"]).build_datamodule()
-    batch = next(iter(one.val_dataloader()))
     model.eval()
-    try:
-        with torch.no_grad():
-            prediction = model(batch.image)
-            for loss in model.losses.values():
-                loss(prediction, batch)
-    except (ValueError, RuntimeError) as error:
-        raise RunError(f"recipe {recipe.name}: model and data do not fit together: {error}") from error
+    for loader in one.val_dataloaders().values():
+        batch = next(iter(loader))
+        try:
+            with torch.no_grad():
+                prediction = model(batch.image)
+                for loss in model.losses.values():
+                    loss(prediction, batch)
+        except (ValueError, RuntimeError) as error:
+            raise RunError(f"recipe {recipe.name}: model and data do not fit together: {error}") from error
     model.train()
 
 
@@ -185,39 +189,58 @@ def _no_advertisement(record: logging.LogRecord) -> bool:
 
 
 def _report(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, data: HandDataModule) -> FitResult:
-    validated = trainer.validate(model, datamodule=data, verbose=False)
+    validated: dict[str, float] = {}
+    for figures in trainer.validate(model, datamodule=data, verbose=False):
+        validated |= figures
     folder = Path(trainer.default_root_dir)
-    figures = {key: validated[0][f"val/{key}"] for key in FIGURES if validated and f"val/{key}" in validated[0]}
+    figures = {key: validated[f"val/{key}"] for key in _keys(data) if f"val/{key}" in validated}
     constant = _look_at_data(recipe, trainer, model, folder) if trainer.is_global_zero else {}
-    result = FitResult(folder, trainer.global_step, figures, constant)
+    result = FitResult(folder, trainer.global_step, figures, constant, data.skipped)
     if trainer.is_global_zero:
-        summary = {"step": result.step, "model": result.model, "constant": result.constant}
+        summary = {name: value for name, value in asdict(result).items() if name != "folder"}
         folder.joinpath("metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         if (folder / METRICS).is_file():
             plot_training(folder / METRICS, folder / "figures" / "training.png")
     return result
 
 
+def _keys(data: HandDataModule) -> list[str]:
+    return [_in_set(name, key) for name in data.val_names for key in FIGURES]
+
+
+def _in_set(name: str, key: str) -> str:
+    return f"{name}/{key}" if name else key
+
+
 def _look_at_data(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, folder: Path) -> Mapping[str, float]:
-    """Draw the first validation samples; return the figures of the best constant prediction."""
-    limit = sum(trainer.num_val_batches) * trainer.world_size
-    if limit == 0:
-        return {}
-    batches = None if math.isinf(limit) else int(limit)
+    """Draw the first samples of each validation set; return the figures of the best constant prediction."""
     # A data module of its own: the trainer's gives this rank's share, and varies the training samples.
     data = override(recipe, ["data.augmentation=null"]).build_datamodule()
-    validation = islice(data.val_dataloader(), batches)
-    first = next(validation)
+    constant: Constant | None = None
+    figures: dict[str, float] = {}
+    limited = zip(data.val_dataloaders().items(), trainer.num_val_batches, strict=False)  # none without validation
+    for (name, loader), limit in limited:
+        batches = None if math.isinf(limit) else int(limit) * trainer.world_size
+        validation = islice(loader, batches)
+        first = next(validation)
+        prediction = _predict(trainer, model, first)
+        sheet = prediction_sheet(first, prediction, model.decoder.faces, SHEET_ROWS)
+        save_png(sheet, folder / "figures" / f"{_in_set(name, 'validation').replace('/', '_')}.png")
+        size = first.image.shape[-1] if prediction.silhouette is None else prediction.silhouette.shape[-1]
+        strip = partial(_annotation, size=size, with_mask=prediction.silhouette is not None)
+        if constant is None:
+            train = data.train_dataloader()
+            training = islice(train, math.ceil(CONSTANT_SAMPLES / (train.batch_size or 1)))
+            constant = Constant.best(map(strip, training), size)
+        found = constant.figures(map(strip, chain([first], validation)))
+        figures |= {_in_set(name, key): value for key, value in found.items()}
+    return figures
+
+
+def _predict(trainer: pl.Trainer, model: HAMRModule, batch: HandBatch) -> HandPrediction:
     device = trainer.strategy.root_device
     with torch.no_grad():
-        prediction = model.eval().to(device)(first.image[:SHEET_ROWS].to(device))
-    sheet = prediction_sheet(first, prediction, model.decoder.faces, SHEET_ROWS)
-    save_png(sheet, folder / "figures" / "validation.png")
-    size = first.image.shape[-1] if prediction.silhouette is None else prediction.silhouette.shape[-1]
-    strip = partial(_annotation, size=size, with_mask=prediction.silhouette is not None)
-    loader = data.train_dataloader()
-    training = islice(loader, math.ceil(CONSTANT_SAMPLES / (loader.batch_size or 1)))
-    return constant_baseline(map(strip, training), map(strip, chain([first], validation)), size)
+        return model.eval().to(device)(batch.image[:SHEET_ROWS].to(device))
 
 
 def _annotation(batch: HandBatch, size: int, with_mask: bool) -> HandBatch:

@@ -12,17 +12,16 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer, RMSprop
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import Metric
 
 from hamr_lightning.backbones import Backbone
 from hamr_lightning.decoders import Decoder
 from hamr_lightning.losses.base import Loss
-from hamr_lightning.metrics import PCKAUC, MeanIoU, MeanJointError, MeanOverValid
 from hamr_lightning.projection import project
 from hamr_lightning.regressors import IterativeRegressor
 from hamr_lightning.renderers.base import SilhouetteRenderer
 from hamr_lightning.skeleton import ROOT
 from hamr_lightning.types import HandBatch, HandParameters, HandPrediction
+from hamr_lightning.validation import ValidationSet
 
 PAPER_OPTIMIZER: Final = partial(RMSprop, lr=2e-4)
 
@@ -35,7 +34,8 @@ class HAMRModule(pl.LightningModule):
 
     Training logs ``train/loss`` and ``train/<loss>`` of the step; validation logs ``val/loss``, ``val/<loss>``,
     ``val/auc_3d`` (20 to 50 mm), ``val/joint_error_mm`` and ``val/miou`` of the epoch, the last three only where the
-    data has the annotation. ``<loss>`` is not weighted; ``loss`` is the weighted sum (Eq. 8).
+    data has the annotation. ``<loss>`` is not weighted; ``loss`` is the weighted sum (Eq. 8). Of several validation
+    sets, each has its own, ``val/<set>/loss`` and so on, and ``val/loss`` is their mean.
 
     Args:
         backbone: Makes heat-maps and features.
@@ -78,9 +78,7 @@ class HAMRModule(pl.LightningModule):
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
         self._warmup_steps = warmup_steps
-        metrics = {"auc_3d": PCKAUC(), "joint_error_mm": MeanJointError(), "miou": MeanIoU()}
-        self._metrics = cast(Mapping[str, Metric], nn.ModuleDict(metrics))
-        self._loss_means = cast(Mapping[str, Metric], nn.ModuleDict({name: MeanOverValid() for name in losses}))
+        self._validation: dict[str, ValidationSet] = {}
         self._idle = set(losses)
         self._batches_watched = 0
 
@@ -106,7 +104,7 @@ class HAMRModule(pl.LightningModule):
             name: loss(prediction, batch).sum() / count
             for (name, loss), count in zip(self.losses.items(), self._valid_counts(batch), strict=True)
         }
-        self._log_losses(means, "train", len(batch))
+        self._log_losses(means, "train/", len(batch))
         return self._weighted_sum(means)
 
     def on_train_epoch_end(self) -> None:
@@ -115,28 +113,26 @@ class HAMRModule(pl.LightningModule):
             self._report_idle_losses()
 
     def on_validation_epoch_start(self) -> None:
-        """Start the metrics anew."""
-        for metric in (*self._metrics.values(), *self._loss_means.values()):
-            metric.reset()
+        """Start the figures of every validation set anew."""
+        loaders = self.trainer.val_dataloaders
+        names = [f"{name}/" for name in loaders] if isinstance(loaders, Mapping) else [""]
+        self._validation = {name: ValidationSet(dict(self.losses.items())).to(self.device) for name in names}
 
-    def validation_step(self, batch: HandBatch, batch_idx: int) -> None:
-        """Take a batch into the losses' means and the metrics."""
-        prediction = self(batch.image)
-        for name, loss in self.losses.items():
-            self._loss_means[name].update(loss(prediction, batch), loss.valid(batch))
-        if batch.joints_3d is not None:
-            for name in ("auc_3d", "joint_error_mm"):
-                self._metrics[name].update(prediction.joints_3d, batch.joints_3d, batch.validity("joints_3d"))
-        if batch.mask is not None and prediction.silhouette is not None:
-            self._metrics["miou"].update(prediction.silhouette, batch.mask, batch.validity("mask"))
+    def validation_step(self, batch: HandBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Take a batch into the figures of its set."""
+        [*self._validation.values()][dataloader_idx].update(self(batch.image), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the losses, and the metrics for which there was annotation."""
-        self._log_losses({name: mean.compute() for name, mean in self._loss_means.items()}, "val", None)
-        for name, metric in self._metrics.items():
-            value = metric.compute() if metric.update_called else torch.tensor(torch.nan)
-            if not value.isnan():
-                self.log(f"val/{name}", value, prog_bar=True, sync_dist=True)
+        totals = []
+        for name, figures in self._validation.items():
+            losses = figures.losses()
+            totals.append(self._weighted_sum(losses))
+            self._log_losses(losses, f"val/{name}", None)
+            for metric, value in figures.metrics().items():
+                self.log(f"val/{name}{metric}", value, prog_bar=True, sync_dist=True)
+        if len(totals) > 1:
+            self.log("val/loss", torch.stack(totals).mean(), prog_bar=True, sync_dist=True)
 
     def predict_step(self, batch: HandBatch, batch_idx: int) -> HandPrediction:
         """Return the prediction for a batch."""
@@ -222,11 +218,11 @@ class HAMRModule(pl.LightningModule):
         # A training step's figures are the first rank's own: gathering them would cost every step a synchronisation.
         for name, value in {**means, "loss": self._weighted_sum(means)}.items():
             self.log(
-                f"{stage}/{name}",
+                f"{stage}{name}",
                 value.detach(),
                 batch_size=batch_size,
                 prog_bar=name == "loss",
-                sync_dist=stage != "train",
+                sync_dist=batch_size is None,
             )
 
     def _watch_for_idle_losses(self, batch: HandBatch) -> None:

@@ -5,8 +5,12 @@ path relative to the file or by the name of a recipe that ships with the package
 the base's, and a section whose ``name`` changes replaces the base's whole. ``losses`` maps each loss's name to its
 arguments; null removes one. ``optimizer`` and ``data`` also hold arguments of :class:`HAMRModule` (warmup_steps) and
 :class:`HandDataModule` (batch_size, workers, ...), which a changed ``name`` leaves. The recipe's own ``name`` is not
-inherited, it is by default the file's stem. Where the data set takes a ``hand`` (as ``synthetic`` does) and ``data``
-names none, it is the decoder's.
+inherited, it is by default the file's stem. Where a data set takes a ``hand`` (as ``synthetic`` does) and none is
+given, it is the decoder's.
+
+In the place of one data set, ``data`` can list several: ``train: [{name: rhd, root: DIR}, {name: synthetic, weight:
+0.5}]`` (see :class:`~hamr_lightning.data.mixture.Mixture` for the weights), and ``val``, each of which has metrics of
+its own; without ``val``, these are the sets of ``train``. With ``name`` and ``val``, that set trains, those validate.
 
 An override is ``key=value``, the key dotted and the value YAML: ``losses.cam.weight=0.2``, ``losses.seg=null``. All
 overrides are joined before they are merged, so that their order cannot matter; two that contradict each other are a
@@ -22,13 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from hamr_lightning.arguments import Problem, parameters
-from hamr_lightning.recipe_check import SECTIONS, check, shared_keys
+from hamr_lightning.recipe_check import SECTIONS, check, data_nodes, shared_keys
 from hamr_lightning.recipe_source import OVERRIDE, RecipeError, Source, merge_overrides, read_recipe
 from hamr_lightning.strict_yaml import KeyPath, dump
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
+    from hamr_lightning.data.base import HandDataset
     from hamr_lightning.data.datamodule import HandDataModule
     from hamr_lightning.module import HAMRModule
 
@@ -147,11 +152,18 @@ class Recipe:
         """Build the data module.
 
         Raises:
-            RecipeError: If the data set refuses its values or does not find its files.
+            RecipeError: If a data set refuses its values or does not find its files.
         """
         from hamr_lightning.data.datamodule import HandDataModule
 
-        return self._build_or_refuse(("data",), partial(self._assemble_data, HandDataModule))
+        attempt = _Attempt()
+        train, val = (
+            {path: attempt(path, partial(self._build_dataset, path, split)) for path in data_nodes(self._tree, split)}
+            for split in ("train", "val")
+        )
+        self._refuse(attempt.problems)
+        assemble = partial(self._assemble_data, HandDataModule, list(train.values()), list(val.values()))
+        return self._build_or_refuse(("data",), assemble)
 
     def build_trainer(self, output: str | Path | None = None) -> pl.Trainer:
         """Build a trainer that keeps checkpoints and metrics in a run's folder (see :mod:`hamr_lightning.runs`).
@@ -196,13 +208,26 @@ class Recipe:
             )
         return None if renderer is None else renderer.build(faces=decoder.faces)
 
-    def _assemble_data(self, data_module: type[HandDataModule]) -> HandDataModule:
-        dataset = self._parts["data",]
+    def _build_dataset(self, path: KeyPath, split: str) -> HandDataset:
+        part = self._parts[path]
         shared = {"seed": self.seed, "hand": self._parts["decoder",].argument("hand")}
-        open_names = parameters(dataset.component).keys() - dataset.arguments.keys()
+        open_names = parameters(part.component).keys() - part.arguments.keys()
         filled_in = {name: value for name, value in shared.items() if name in open_names and value is not None}
-        train, val = (dataset.build(split=split, **filled_in) for split in ("train", "val"))
-        return data_module(train, val, seed=self.seed, **self._parts["data", "module"].arguments)
+        return part.build(split=split, **filled_in)
+
+    def _assemble_data(
+        self, data_module: type[HandDataModule], train: Sequence[HandDataset], val: Sequence[HandDataset]
+    ) -> HandDataModule:
+        from hamr_lightning.data.mixture import Mixture
+
+        weights = [float(node.get("weight", 1)) for node in data_nodes(self._tree, "train").values()]
+        names = _distinct([node["name"] for node in data_nodes(self._tree, "val").values()])
+        return data_module(
+            train[0] if weights == [1.0] else Mixture(train, weights, self.seed),
+            val[0] if len(val) == 1 else dict(zip(names, val, strict=True)),
+            seed=self.seed,
+            **self._parts["data", "module"].arguments,
+        )
 
     def _build_or_refuse(self, path: KeyPath, build: Callable[[], Any]) -> Any:
         attempt = _Attempt()
@@ -220,6 +245,12 @@ class Recipe:
         overrides = [place for key, place in origins.items() if key[: len(path)] == path and place.startswith(OVERRIDE)]
         places = [*(above[:1] if path in origins or not overrides else []), *overrides]
         return ": ".join(filter(None, [", ".join(dict.fromkeys(places)), ".".join(path), problem.message]))
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Number the names that are there already: rhd, rhd_2."""
+    earlier = [names[:place].count(name) for place, name in enumerate(names)]
+    return [f"{name}_{count + 1}" if count else name for name, count in zip(names, earlier, strict=True)]
 
 
 class _Attempt:

@@ -26,6 +26,9 @@ SECTIONS: Final = (
     "logger",
 )
 
+SPLITS: Final = ("train", "val")
+"""Where the data section can list several data sets."""
+
 _REQUIRED: Final = ("name", "backbone", "regressor", "decoder", "losses", "optimizer", "data")
 _FILLED_IN: Final[Mapping[str, tuple[str, ...]]] = {
     "regressor": ("feature_channels", "parameter_count"),
@@ -70,8 +73,8 @@ def check(tree: Mapping[str, Any]) -> tuple[dict[KeyPath, Part], list[Problem]]:
     """Check a resolved recipe.
 
     Returns:
-        The parts by their sections' paths (a loss's by its own; what ``optimizer`` and ``data`` hold for the model and
-        the data module by section and "module"), and the mistakes.
+        The parts by their sections' paths (a loss's and a listed data set's by its own; what ``optimizer`` and ``data``
+        hold for the model and the data module by section and "module"), and the mistakes.
     """
     checker = _Checker(tree)
     checker.run()
@@ -98,9 +101,9 @@ class _Checker:
         for section in ("backbone", "regressor", "decoder", "renderer"):
             self._add(section, partial(find, section))
         self._add_losses()
-        self._add_shared("optimizer", _find_optimizer)
+        self._add_shared("optimizer", self._tree.get("optimizer"), _find_optimizer)
         self._add("scheduler", _find_scheduler)
-        self._add_shared("data", partial(find, "dataset"))
+        self._add_data()
         self._add_trainer()
         self._add("logger", _find_logger)
         self._check_silhouette()
@@ -120,7 +123,7 @@ class _Checker:
         node = self._tree.get(section)
         if node is None:
             return
-        component = self._class(section, node, find_class)
+        component = self._class((section,), node, find_class)
         if component is not None:
             self._add_part((section,), component, _arguments(node), _FILLED_IN.get(section, ()))
 
@@ -140,26 +143,56 @@ class _Checker:
             elif node is not None and component is not None:
                 self._add_part(path, component, node, ())
 
-    def _add_shared(self, section: str, find_class: Callable[[str], type]) -> None:
+    def _add_shared(self, section: str, node: Any, find_class: Callable[[str], type]) -> None:
         """Add a section some of whose keys are arguments of another class, which the section's part goes to."""
-        node = self._tree.get(section)
-        component = None if node is None else self._class(section, node, find_class)
+        component = None if node is None else self._class((section,), node, find_class)
         if not isinstance(node, dict):
             return
-        sharer, sharer_keys, arguments = _sharer(section), shared_keys(section), _arguments(node)
-        shared = {name: value for name, value in arguments.items() if name in sharer_keys}
-        self._add_part((section,), sharer, shared, _SHARERS[section])
-        self.parts[section, "module"] = self.parts.pop((section,))
+        self._add_sharer(section, node)
         if component is None:
             return
-        own_keys, filled_in = parameters(component).keys() - sharer_keys, _FILLED_IN[section]
+        sharer_keys, arguments, filled_in = shared_keys(section), _arguments(node), _FILLED_IN[section]
+        own_keys = parameters(component).keys() - sharer_keys
         for name in (name for name in arguments if name not in own_keys | sharer_keys):
             known = sorted((own_keys | sharer_keys) - set(filled_in))
-            self._blame(
-                (section, name), f"neither {node['name']} nor {sharer.__name__} takes it; {nearest(name, known)}"
-            )
+            sharer = _sharer(section).__name__
+            self._blame((section, name), f"neither {node['name']} nor {sharer} takes it; {nearest(name, known)}")
         own = {name: value for name, value in arguments.items() if name in own_keys}
         self._add_part((section,), component, own, filled_in)
+
+    def _add_sharer(self, section: str, node: Mapping[str, Any]) -> None:
+        shared = {name: value for name, value in node.items() if name in shared_keys(section)}
+        self._add_part((section,), _sharer(section), shared, _SHARERS[section])
+        self.parts[section, "module"] = self.parts.pop((section,))
+
+    def _add_data(self) -> None:
+        node = self._tree.get("data")
+        if not isinstance(node, dict):
+            return self._add_shared("data", node, partial(find, "dataset"))
+        single = {key: value for key, value in node.items() if key not in SPLITS}
+        lists = {split: node[split] for split in SPLITS if node.get(split) is not None}
+        if "train" in lists:
+            self._add_sharer("data", single)
+            for key in single.keys() - shared_keys("data"):
+                self._blame(("data", key), "belongs to a single data set; give it to an entry of data.train")
+        else:
+            self._add_shared("data", single, partial(find, "dataset"))
+        for split, entries in lists.items():
+            self._add_datasets(("data", split), entries)
+
+    def _add_datasets(self, path: KeyPath, entries: Any) -> None:
+        if not (isinstance(entries, list) and entries):
+            return self._blame(path, f"must be a list of data sets [{{name: ..., its arguments}}], got {entries!r}")
+        for place, entry in enumerate(entries):
+            own = (*path, str(place))
+            component = self._class(own, entry, partial(find, "dataset"))
+            if component is None:
+                continue
+            arguments = _arguments(entry)
+            weight = arguments.pop("weight", 1) if path == ("data", "train") else 1
+            if type(weight) not in (int, float) or not 0 < weight < float("inf"):
+                self._blame((*own, "weight"), f"must be a number above 0, got {weight!r}")
+            self._add_part(own, component, arguments, _FILLED_IN["data"])
 
     def _add_trainer(self) -> None:
         from pytorch_lightning import Trainer
@@ -203,14 +236,15 @@ class _Checker:
                 f"must divide data.image_size, {image_size}, for the losses on the mask, got {size}",
             )
 
-    def _class(self, section: str, node: Any, find_class: Callable[[str], type]) -> type | None:
+    def _class(self, path: KeyPath, node: Any, find_class: Callable[[str], type]) -> type | None:
         if not isinstance(node, dict):
-            self._blame((section,), f"must be a mapping {{name: ..., its arguments}}, got {node!r}")
+            self._blame(path, f"must be a mapping {{name: ..., its arguments}}, got {node!r}")
             return None
         if not isinstance(node.get("name"), str):
-            self._blame((section, "name"), f"must name the {section}, got {node.get('name')!r}")
+            what = "data set" if path[0] == "data" else path[0]
+            self._blame((*path, "name"), f"must name the {what}, got {node.get('name')!r}")
             return None
-        return self._found((section, "name"), node["name"], find_class)
+        return self._found((*path, "name"), node["name"], find_class)
 
     def _found(self, path: KeyPath, name: str, find_class: Callable[[str], type]) -> type | None:
         try:
@@ -227,6 +261,17 @@ class _Checker:
 
 def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key != "name"}
+
+
+def data_nodes(tree: Mapping[str, Any], split: str) -> dict[KeyPath, Mapping[str, Any]]:
+    """Return the nodes of the data sets of "train" or "val", by their paths.
+
+    A section that lists none for the split has a single one, or validates on those that it trains on.
+    """
+    node = tree["data"]
+    if node.get(split) is not None:
+        return {("data", split, str(place)): entry for place, entry in enumerate(node[split])}
+    return {("data",): node} if "name" in node else data_nodes(tree, "train")
 
 
 def shared_keys(section: str) -> frozenset[str]:

@@ -127,10 +127,16 @@ def _merge(base: Source, over: Source, kept_keys: KeptKeys) -> Source:
 
 def _leave(section: str, old: Any, new: Any, kept_keys: KeptKeys) -> Any:
     """Return what a section's new node leaves of its old one for the merge: of one renamed, the kept keys."""
-    if not isinstance(old, dict) or not isinstance(new, dict) or new.get("name", old.get("name")) == old.get("name"):
+    if not isinstance(old, dict) or not isinstance(new, dict) or not _is_renamed(old, new):
         return old
     kept = kept_keys(section)
     return {key: value for key, value in old.items() if key in kept}
+
+
+def _is_renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    if "name" in new:
+        return new["name"] != old.get("name")
+    return "name" in old and new.get("train") is not None  # a list of names in the place of one
 
 
 def _is_left(path: KeyPath, base: Mapping[str, Any], over: Mapping[str, Any]) -> bool:

@@ -17,8 +17,11 @@ import pytorch_lightning as pl
 import torch
 
 from hamr_lightning import load_checkpoint, load_recipe
+from hamr_lightning.baseline import Constant
 from hamr_lightning.checkpoint import read_checkpoint
 from hamr_lightning.cli.fit import main as fit_command
+from hamr_lightning.data.synthetic import SyntheticDataset
+from hamr_lightning.fit import FIGURES
 from hamr_lightning.module import HAMRModule
 from small_recipe import SMALL_RECIPE
 
@@ -190,12 +193,17 @@ def test_a_checkpoint_is_saved_every_so_many_steps(small, tmp_path, monkeypatch)
 def test_the_constant_is_found_from_a_fixed_number_of_training_samples(small, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("hamr_lightning.fit.CONSTANT_SAMPLES", 5)
-    monkeypatch.setattr(
-        "hamr_lightning.fit.constant_baseline",
-        lambda training, validation, size: seen.extend(sum(map(len, part)) for part in (training, validation)) or {},
-    )
+    best, figures = Constant.best, Constant.figures
+
+    def watch(batches):
+        for batch in batches:
+            seen.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(Constant, "best", lambda training, size: best(watch(training), size))
+    monkeypatch.setattr(Constant, "figures", lambda self, validation: figures(self, watch(validation)))
     assert fit_command(["--recipe", small, "--output", "run", "--trainer.max_epochs=1"]) == 0
-    assert seen == [6, 3]
+    assert seen == [2, 2, 2, 2, 1]
 
 
 def test_a_run_without_validation_has_no_figures(small, tmp_path):
@@ -222,10 +230,12 @@ def test_a_model_without_mesh_is_reported_without_masks(small, tmp_path, capsys)
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_saves_and_stops(small, tmp_path):
     """The signal reaches the loader's worker processes as well."""
-    code = "import sys; from hamr_lightning.cli.fit import main as fit_command; sys.exit(fit_command())"
     given = ["--recipe", small, "--output", "run", "--data.workers", "1", "--trainer.max_epochs", "10000"]
     with subprocess.Popen(
-        [sys.executable, "-c", code, *given], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "hamr_lightning.cli.fit", *given],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     ) as run:
         deadline = time.monotonic() + 120
         while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
@@ -239,3 +249,39 @@ def test_ctrl_c_in_a_terminal_saves_and_stops(small, tmp_path):
     assert "stopped by SIGINT after step" in error
     step = int(re.search(r"after step (\d+)", error)[1])
     assert read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == step
+
+
+SEVERAL = [
+    "--data.train=[{name: synthetic, count: 6, render_size: 64}, {name: synthetic, count: 4, weight: 0.5}]",
+    "--data.val=[{name: synthetic, val_count: 3, render_size: 64}, {name: synthetic, val_count: 2}]",
+]
+
+
+def test_several_data_sets_train_and_are_validated_each_by_itself(small, tmp_path, capsys):
+    assert fit_command(["--recipe", small, "--output", "run", *SEVERAL]) == 0
+
+    final = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    expected = {f"{name}/{key}" for name in ("synthetic", "synthetic_2") for key in FIGURES}
+    assert set(final["model"]) == set(final["constant"]) == expected
+    assert final["step"] == 2 * (6 + 2) // 2
+    logged = {name for row in metrics_rows(tmp_path / "run") for name, value in row.items() if value}
+    assert {"val/loss", "val/synthetic/seg", "val/synthetic_2/auc_3d", "val/synthetic_2/loss"} <= logged
+    figures = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert figures == {"training.png", "synthetic_validation.png", "synthetic_2_validation.png"}
+    assert "synthetic_2 3D PCK AUC (20-50 mm)" in capsys.readouterr().out
+
+
+def test_a_sample_that_cannot_be_read_is_left_out_and_reported(small, tmp_path, capsys, monkeypatch):
+    whole = SyntheticDataset.sample
+
+    def sample(self, index, epoch=0):
+        if index == 1:
+            raise ValueError("pictures/1.png is broken; copy it again")
+        return whole(self, index, epoch)
+
+    monkeypatch.setattr(SyntheticDataset, "sample", sample)
+    with pytest.warns(UserWarning, match="skipped, 1 of at most 10: pictures/1.png is broken"):
+        assert fit_command(["--recipe", small, "--output", "run"]) == 0
+    assert "skipped 1 sample(s) that could not be read:\n  pictures/1.png is broken" in capsys.readouterr().out
+    assert fit_command(["--recipe", small, "--output", "again", "--data.max_skipped=0"]) == 2
+    assert "1 sample(s) cannot be read, more than data.max_skipped, 0: pictures/1.png" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import minimize
 from torch import distributed
 
-from hamr_lightning.baseline import constant_baseline
+from hamr_lightning.baseline import Constant
 from hamr_lightning.metrics import PCKAUC, MeanJointError
 from hamr_lightning.types import HandBatch
 
@@ -31,7 +31,7 @@ def data():
 def test_the_constant_joints_have_the_least_mean_error(data):
     joints, masks = data
     batches = batches_of(joints, masks, 8)
-    figures = constant_baseline(batches, batches, size=8)
+    figures = Constant.best(batches, 8).figures(batches)
     expected = [
         minimize(
             lambda x, points: np.linalg.norm(points - x, axis=1).mean(),
@@ -48,7 +48,7 @@ def test_the_figures_are_those_of_the_metrics_on_the_validation_data(data):
     joints, masks = data
     constant = joints[:1].expand(5, -1, -1)
     training = batches_of(constant, masks[20:25], 2)
-    figures = constant_baseline(training, batches_of(joints, masks, 7), size=8)
+    figures = Constant.best(training, 8).figures(batches_of(joints, masks, 7))
     for name, metric in (("auc_3d", PCKAUC()), ("joint_error_mm", MeanJointError())):
         metric.update(joints[:1].expand_as(joints), joints, torch.ones(30, 21, dtype=torch.bool))
         assert figures[name] == pytest.approx(metric.compute().item(), rel=1e-4)
@@ -64,7 +64,7 @@ def test_the_constant_silhouette_has_the_best_share(data):
     square[4:12, 4:12] = 1
     union[:] = masks.amax(dim=0)
     ious = [np.mean([((c * m).sum() / (c + m).clamp(max=1).sum()).item() for m in masks]) for c in (square, union)]
-    assert constant_baseline(batches, batches, size=16)["miou"] == pytest.approx(max(ious))
+    assert Constant.best(batches, 16).figures(batches)["miou"] == pytest.approx(max(ious))
 
 
 def test_what_is_not_valid_does_not_count(data):
@@ -76,15 +76,15 @@ def test_what_is_not_valid_does_not_count(data):
         field[:3] = True
     few = batches_of(joints[:3], masks[:3], 3)
     with_invalid = batches_of(spoiled, spoiled_masks, 30, **valid)
-    assert constant_baseline(with_invalid, with_invalid, size=8) == pytest.approx(constant_baseline(few, few, size=8))
+    assert Constant.best(with_invalid, 8).figures(with_invalid) == pytest.approx(Constant.best(few, 8).figures(few))
 
 
 def test_data_without_annotation_has_no_figure(data):
     joints, masks = data
     images = [HandBatch(image=torch.zeros(2, 3, 16, 16))]
-    assert constant_baseline(images, images, size=8) == {}
+    assert Constant.best(images, 8).figures(images) == {}
     no_masks = [HandBatch(image=torch.zeros(30, 3, 16, 16), joints_3d=joints)]
-    assert set(constant_baseline(no_masks, batches_of(joints, masks, 8), 8)) == {"auc_3d", "joint_error_mm"}
+    assert set(Constant.best(no_masks, 8).figures(batches_of(joints, masks, 8))) == {"auc_3d", "joint_error_mm"}
 
 
 @pytest.fixture
@@ -100,4 +100,4 @@ def test_nothing_is_gathered_from_other_processes(data):
     with pytest.raises(RuntimeError, match="No backend type associated with device type cpu"):
         distributed.barrier()
     batches = batches_of(*data, 8)
-    assert constant_baseline(batches, batches, size=8).keys() == {"auc_3d", "joint_error_mm", "miou"}
+    assert Constant.best(batches, 8).figures(batches).keys() == {"auc_3d", "joint_error_mm", "miou"}

@@ -12,6 +12,7 @@ import torch
 from hamr_lightning import Recipe, RecipeError, load_recipe
 from hamr_lightning.arguments import parameters
 from hamr_lightning.hand_model import HandModel
+from hamr_lightning.recipe import override
 from hamr_lightning.recipe_check import shared_keys
 from hamr_lightning.recipe_source import shipped_recipes
 from hamr_lightning.registry import available, find
@@ -112,6 +113,25 @@ def test_a_changed_name_replaces_the_section(write, small):
 def test_the_same_name_does_not(write, small):
     recipe = load_recipe(write("extends: small.yaml\nscheduler: {name: ReduceLROnPlateau, patience: 2}\n"))
     assert section(recipe, "scheduler") == {"name": "ReduceLROnPlateau", "factor": 0.7, "patience": 2}
+
+
+LISTED = "data.train=[{name: synthetic, count: 5}, {name: synthetic, count: 8, weight: 0.5}]"
+
+
+def test_a_list_of_data_sets_replaces_a_single_one_and_back(small, tmp_path):
+    listed = load_recipe(small, [LISTED])
+    assert set(section(listed, "data")) == {"image_size", "batch_size", "train"}
+    data = listed.build_datamodule()
+    assert len(data.train_dataloader().dataset) == 5 + 4
+    assert data.val_names == ("synthetic", "synthetic_2")
+    again = override(listed, ["data.name=rhd", f"data.root={tmp_path}"])
+    assert section(again, "data") == {"name": "rhd", "image_size": 64, "batch_size": 2, "root": str(tmp_path)}
+
+
+def test_a_list_of_validation_sets_goes_beside_a_single_training_set(small):
+    data = load_recipe(small, ["data.val=[{name: synthetic, val_count: 4}]"]).build_datamodule()
+    assert len(data.train_dataloader().dataset) == 8
+    assert len(data.val_dataloader().dataset) == 4
 
 
 def test_a_changed_data_set_keeps_the_data_module(small, tmp_path):
@@ -240,6 +260,15 @@ def test_the_same_override_twice_is_no_contradiction(small):
          "takes it; did you mean 'batch_size'?"),
         ("data.split=val", "override 'data.split=val': data.split: is filled in by the library; remove it"),
         ("data.name=rhd", "small.yaml:12: data.root: is missing; RhdDataset needs it, str or Path"),
+        ("data.val=[]", "override 'data.val=[]': data.val: must be a list of data sets [{name: ..., "
+         "its arguments}], got []"),
+        ("data.val=[{nmae: rhd}]", "override 'data.val=[{nmae: rhd}]': data.val.0.name: must name the data set, got"),
+        ("data.val=[{name: rdh}]", "override 'data.val=[{name: rdh}]': data.val.0.name: no dataset is named 'rdh'"),
+        ("data.train=[{name: rhd}]", "override 'data.train=[{name: rhd}]': data.train.0.root: is missing; RhdDataset"),
+        ("data.train=[{name: synthetic, weight: 0}]", "override 'data.train=[{name: synthetic, weight: 0}]': "
+         "data.train.0.weight: must be a number above 0, got 0"),
+        ("data.train=[{name: synthetic, batch_size: 3}]", "override 'data.train=[{name: synthetic, batch_size: 3}]': "
+         "data.train.0.batch_size: SyntheticDataset takes no such argument"),
         ("data.augmentation.scale=1", "override 'data.augmentation.scale=1': data.augmentation.scale: must be"),
         ("data.augmentation.hue=7", "override 'data.augmentation.hue=7': data.augmentation: augmentation.hue must"),
         ("trainer=3", "override 'trainer=3': trainer: must be a mapping of pytorch_lightning.Trainer's arguments"),

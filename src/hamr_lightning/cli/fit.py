@@ -75,19 +75,22 @@ def _without_resume(given: list[str]) -> list[str]:
 def _summary(result: "FitResult") -> str:
     from hamr_lightning.fit import CONSTANT_SAMPLES, FIGURES
 
+    sets = dict.fromkeys(key.rpartition("/")[0] for key in [*result.model, *result.constant]) or [""]
     rows = [
-        f"  {label:<24}{_number(result.model.get(key)):>10}{_number(result.constant.get(key)):>14}"
-        for key, label in FIGURES.items()
+        f"  {f'{name} {label}'.lstrip():<32}{_number(result.model.get(key)):>10}{_number(result.constant.get(key)):>14}"
+        for name in sets
+        for key, label in ((f"{name}/{key}".lstrip("/"), label) for key, label in FIGURES.items())
     ]
-    heading = f"  {'validation':<24}{'model':>10}{'best constant':>14}"
-    note = f"  (best constant: found from up to {CONSTANT_SAMPLES} training samples)"
+    skipped = [f"skipped {len(result.skipped)} sample(s) that could not be read:"] if result.skipped else []
     figures = sorted(map(str, result.folder.glob("figures/*.png")))
     return "\n".join(
         [
             f"after {result.step} steps, in {result.folder}",
-            heading,
+            f"  {'validation':<32}{'model':>10}{'best constant':>14}",
             *rows,
-            note,
+            f"  (best constant: found from up to {CONSTANT_SAMPLES} training samples)",
+            *skipped,
+            *(f"  {reason}" for reason in result.skipped),
             "figures:",
             *(f"  {f}" for f in figures),
         ]

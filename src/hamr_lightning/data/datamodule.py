@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,12 +13,20 @@ from torch.utils.data import DataLoader
 from hamr_lightning.data.augmentation import Augmentation
 from hamr_lightning.data.base import HandDataset
 from hamr_lightning.data.crop import HandCrop
-from hamr_lightning.data.loading import CroppedHands, EpochSampler, set_up_worker
+from hamr_lightning.data.loading import (
+    CroppedHands,
+    EpochSampler,
+    SampleError,
+    Skipped,
+    collate,
+    collate_full,
+    set_up_worker,
+)
 from hamr_lightning.errors import UserError
 from hamr_lightning.types import HandBatch
 
 
-class ResumableLoader(DataLoader[HandBatch]):
+class TrainLoader(DataLoader[HandBatch]):
     """A loader whose sampler is an :class:`EpochSampler`, and that goes on in the epoch that a checkpoint was saved in.
 
     Lightning saves and restores its state.
@@ -28,13 +36,23 @@ class ResumableLoader(DataLoader[HandBatch]):
     _given = 0
     _resumed: Mapping[str, int] | None = None
 
+    def __init__(self, skipped: Skipped, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.skipped = skipped
+
     def __iter__(self) -> Iterator[HandBatch]:  # type: ignore[override]
-        """Yield the batches of the sampler's epoch that have not been given before the resumption."""
+        """Yield the batches of the sampler's epoch that have not been given before the resumption.
+
+        Raises:
+            SampleError: If more samples are skipped than may be, or all of a batch: ranks would wait for each other.
+        """
         # Only here, at the first batch, has Lightning told the sampler which epoch it is.
         resumed, self._resumed = self._resumed, None
         self._given = resumed["batches"] if resumed and resumed["epoch"] == self.sampler.epoch else 0
-        self.sampler.skipped = self._given * (self.batch_size or 1)
-        for batch in super().__iter__():
+        self.sampler.start = self._given * (self.batch_size or 1)
+        for batch in self.skipped.watch(super().__iter__()):
+            if not len(batch):
+                raise SampleError(f"no sample of a training batch can be read: {'; '.join(batch.skipped)}")
             self._given += 1
             yield batch
 
@@ -45,6 +63,22 @@ class ResumableLoader(DataLoader[HandBatch]):
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on where a state was saved."""
         self._resumed = state
+
+
+class ValLoader(DataLoader[HandBatch]):
+    """A loader that leaves out what cannot be read."""
+
+    def __init__(self, skipped: Skipped, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.skipped = skipped
+
+    def __iter__(self) -> Iterator[HandBatch]:  # type: ignore[override]
+        """Yield the batches that have a sample.
+
+        Raises:
+            SampleError: If more samples are skipped than may be.
+        """
+        return filter(len, self.skipped.watch(super().__iter__()))
 
 
 class HandDataModule(pl.LightningDataModule):
@@ -59,15 +93,17 @@ class HandDataModule(pl.LightningDataModule):
     ``if __name__ == "__main__"``, and a data set of one's own must be importable.
 
     Args:
-        train: Data to train on, not empty.
-        val: Data to validate on, not empty.
+        train: Data to train on, not empty; for several sets see :class:`~hamr_lightning.data.mixture.Mixture`.
+        val: Data to validate on, not empty, or several sets by name.
         batch_size: Samples per batch and rank, at least 1.
-        workers: Worker processes for each of the two loaders, no more than there are processors; 0 loads in the
-            training process.
+        workers: Worker processes for each of the loaders, no more than there are processors; 0 loads in the training
+            process.
         image_size: Side of the crops in pixels.
         margin: Side of the crop's square as a multiple of the joints' extent; see :class:`HandCrop`.
         augmentation: How training crops vary; None, not at all.
         seed: Seed, at least 0, of order and augmentation.
+        max_skipped: How many samples that cannot be read or cropped are left out, with a warning each that names the
+            file; one more ends the run. A training batch is filled up with others of its samples.
 
     Raises:
         ValueError: If an argument is out of bounds; the message names it and the bound.
@@ -76,22 +112,37 @@ class HandDataModule(pl.LightningDataModule):
     def __init__(
         self,
         train: HandDataset,
-        val: HandDataset,
+        val: HandDataset | Mapping[str, HandDataset],
         batch_size: int = 32,
         workers: int = 0,
         image_size: int = 256,
         margin: float = HandCrop.margin,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        max_skipped: int = 10,
     ) -> None:
         super().__init__()
-        for name, value, lowest in (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0)):
+        bounds = (("batch_size", batch_size, 1), ("workers", workers, 0), ("seed", seed, 0))
+        for name, value, lowest in (*bounds, ("max_skipped", max_skipped, 0)):
             if value < lowest:
                 raise ValueError(f"data.{name} must be at least {lowest}, got {value}")
         self._batch_size, self._seed = batch_size, seed
         self.workers = min(workers, os.cpu_count() or 1)
+        crop = HandCrop(image_size, margin)
         self._train = CroppedHands(train, HandCrop(image_size, margin, augmentation or Augmentation.none()), seed)
-        self._val = CroppedHands(val, HandCrop(image_size, margin), seed)
+        sets = val if isinstance(val, Mapping) else {"": val}
+        self._val = {name: CroppedHands(dataset, crop, seed) for name, dataset in sets.items()}
+        self._skipped = Skipped(max_skipped)
+
+    @property
+    def val_names(self) -> Sequence[str]:
+        """The names of the validation sets; a single set's is empty."""
+        return tuple(self._val)
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """What was wrong with each sample that could not be read so far."""
+        return tuple(self._skipped.reasons)
 
     def train_dataloader(self) -> DataLoader[HandBatch]:
         """Return this rank's loader of training batches.
@@ -107,27 +158,40 @@ class HandDataModule(pl.LightningDataModule):
                 f"rank(s) fill no batch of more than {largest}"
             )
         sampler = EpochSampler(len(self._train), self._seed, rank, replicas)
-        return ResumableLoader(self._train, sampler=sampler, drop_last=True, **self._loader_arguments())
+        return TrainLoader(
+            dataset=self._train, sampler=sampler, drop_last=True, collate_fn=collate_full, **self._loader_arguments()
+        )
 
-    def val_dataloader(self) -> DataLoader[HandBatch]:
-        """Return this rank's loader of validation batches.
+    def val_dataloaders(self) -> dict[str, DataLoader[HandBatch]]:
+        """Return this rank's loader of each validation set, by its name; a single set's name is empty.
 
         Raises:
-            UserError: If the data set has less than one sample for every rank.
+            UserError: If a data set has less than one sample for every rank.
         """
         rank, replicas = self._rank_and_replicas()
-        if len(self._val) < replicas:
-            raise UserError(f"data.val has {len(self._val)} samples, which is too few for {replicas} rank(s)")
-        return DataLoader(self._val, sampler=range(rank, len(self._val), replicas), **self._loader_arguments())
+        for name, dataset in self._val.items():
+            if len(dataset) < replicas:
+                which = f"data.val {name}".rstrip()
+                raise UserError(f"{which} has {len(dataset)} samples, which is too few for {replicas} rank(s)")
+        arguments = {"collate_fn": collate, **self._loader_arguments()}
+        return {
+            name: ValLoader(dataset=dataset, sampler=range(rank, len(dataset), replicas), **arguments)
+            for name, dataset in self._val.items()
+        }
+
+    def val_dataloader(self) -> DataLoader[HandBatch] | dict[str, DataLoader[HandBatch]]:
+        """Return the loader of the validation set, or those of several as :meth:`val_dataloaders` does."""
+        loaders = self.val_dataloaders()
+        return loaders[""] if [*loaders] == [""] else loaders
 
     def _rank_and_replicas(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _loader_arguments(self) -> dict[str, Any]:
         return {
+            "skipped": self._skipped,
             "batch_size": self._batch_size,
             "num_workers": self.workers,
-            "collate_fn": HandBatch.concatenate,
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": self.workers > 0,
             "worker_init_fn": set_up_worker,

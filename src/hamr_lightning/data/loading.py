@@ -4,11 +4,15 @@ Apart from the data module so that workers, which import this, need not import L
 """
 
 import signal
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle, islice
 
 import cv2
 import numba
 import numpy as np
+import torch
 from torch.utils.data import Dataset, Sampler
 
 from hamr_lightning.data.base import HandDataset
@@ -20,23 +24,14 @@ _ORDER_STREAM, _CROP_STREAM = (1,), (2,)
 
 
 class SampleError(UserError):
-    """A sample cannot be read or cropped. Its message is one line, also after the way out of a worker process."""
-
-    def __init__(self, message: str) -> None:
-        # A DataLoader raises a worker's error again with the whole traceback for its message.
-        traceback, _, own = message.rpartition(f"{type(self).__name__}: ")
-        super().__init__(own.strip())
-        if traceback:
-            self.add_note(traceback)
+    """More samples cannot be read or cropped than may be skipped."""
 
 
 class CroppedHands(Dataset[HandBatch]):
     """A data set's samples, each cropped to a batch of one.
 
-    The key is (epoch, index), or an index alone for epoch 0; the crop is a pure function of it and of ``seed``.
-
-    Raises:
-        SampleError: If the data set or the crop refuses the sample.
+    The key is (epoch, index), or an index alone for epoch 0; the crop is a pure function of it and of ``seed``. A
+    sample that the data set or the crop refuses gives a batch of none, whose ``skipped`` says why.
     """
 
     def __init__(self, samples: HandDataset, crop: HandCrop, seed: int) -> None:
@@ -47,13 +42,68 @@ class CroppedHands(Dataset[HandBatch]):
         return len(self._samples)
 
     def __getitem__(self, key: tuple[int, int] | int) -> HandBatch:
-        """Return the batch of one."""
+        """Return the batch of one, or of none."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         generator = np.random.default_rng(np.random.SeedSequence((self._seed, epoch, index), spawn_key=_CROP_STREAM))
         try:
             return self._crop(self._samples.sample(index, epoch), generator)
         except (ValueError, OSError) as error:
-            raise SampleError(f"sample {index} of epoch {epoch}: {error}") from error
+            return HandBatch(torch.empty(0, 3, self._crop.size, self._crop.size), skipped=(str(error),))
+
+
+def collate(batches: Sequence[HandBatch]) -> HandBatch:
+    """Join batches of one or none."""
+    return _joined(batches, [batch for batch in batches if len(batch)])
+
+
+def collate_full(batches: Sequence[HandBatch]) -> HandBatch:
+    """Join batches of one or none to as many samples; what is missing is filled up with others of the same batch.
+
+    Batch norm and the ranks' equal steps need full batches.
+    """
+    present = [batch for batch in batches if len(batch)]
+    return _joined(batches, list(islice(cycle(present), len(batches))))
+
+
+def _joined(batches: Sequence[HandBatch], present: Sequence[HandBatch]) -> HandBatch:
+    skipped = tuple(reason for batch in batches for reason in batch.skipped)
+    return replace(HandBatch.concatenate(present) if present else batches[0], skipped=skipped)
+
+
+class Skipped:
+    """Counts the samples that could not be read, and says so.
+
+    Args:
+        most: How many different ones may be skipped.
+
+    Attributes:
+        reasons: What was wrong with each.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.reasons: list[str] = []
+
+    def watch(self, batches: Iterable[HandBatch]) -> Iterator[HandBatch]:
+        """Yield the batches as they are, also those of no sample.
+
+        Raises:
+            SampleError: If more samples are skipped than may be.
+        """
+        for batch in batches:
+            for reason in dict.fromkeys(batch.skipped):
+                if reason not in self.reasons:
+                    self._add(reason)
+            yield batch
+
+    def _add(self, reason: str) -> None:
+        self.reasons.append(reason)
+        if len(self.reasons) > self._most:
+            raise SampleError(
+                f"{len(self.reasons)} sample(s) cannot be read, more than data.max_skipped, {self._most}: "
+                + "; ".join(self.reasons)
+            )
+        warnings.warn(f"skipped, {len(self.reasons)} of at most {self._most}: {reason}", stacklevel=2)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -64,12 +114,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Attributes:
         epoch: The epoch that the next iteration is of.
-        skipped: How many keys the next iteration leaves out at its beginning.
+        start: How many keys the next iteration leaves out at its beginning.
     """
 
     def __init__(self, length: int, seed: int = 0, rank: int = 0, replicas: int = 1) -> None:
         self._length, self._seed, self._rank, self._replicas = length, seed, rank, replicas
-        self.epoch = self.skipped = 0
+        self.epoch = self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration is of."""
@@ -83,7 +133,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         """Yield this rank's keys."""
         seeds = np.random.SeedSequence((self._seed, self.epoch), spawn_key=_ORDER_STREAM)
         order = np.random.default_rng(seeds).permutation(self._length)
-        for index in order[self._rank : len(self) * self._replicas : self._replicas][self.skipped :]:
+        for index in order[self._rank : len(self) * self._replicas : self._replicas][self.start :]:
             yield self.epoch, int(index)
 
 

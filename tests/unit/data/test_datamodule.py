@@ -17,14 +17,14 @@ from hamr_lightning.errors import UserError
 class Squares(HandDataset):
     """Sample ``index`` of ``epoch`` says so in its source; ``broken`` cannot be read."""
 
-    def __init__(self, length=10, broken=None):
+    def __init__(self, length=10, broken=()):
         self.length, self.broken = length, broken
 
     def __len__(self):
         return self.length
 
     def sample(self, index, epoch):
-        if index == self.broken:
+        if index in self.broken:
             raise ValueError(f"folder/{index}.png is broken; copy it again")
         generator = np.random.default_rng([index, epoch])
         image = generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)
@@ -111,12 +111,49 @@ def test_validation_is_not_augmented():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_sample_is_one_clear_line(workers):
-    module = HandDataModule(Squares(), Squares(3, broken=1), batch_size=2, image_size=16, workers=workers)
+def test_a_broken_sample_is_left_out_named_and_counted_once(workers):
+    module = HandDataModule(Squares(broken=(3,)), Squares(3, broken=(1,)), batch_size=2, image_size=16, workers=workers)
 
-    with pytest.raises(SampleError) as error:
+    with pytest.warns(UserWarning, match="skipped, 1 of at most 10: folder/1.png is broken; copy it again"):
+        assert sources(module.val_dataloader()) == ["0:0", "0:2"]
+    loader = module.train_dataloader()
+    with pytest.warns(UserWarning, match="skipped, 2 of at most 10: folder/3.png is broken; copy it again"):
+        taken = [sources(loader, epoch) for epoch in range(2)]
+
+    for epoch, epoch_sources in enumerate(taken):
+        assert sorted(set(epoch_sources)) == [f"{epoch}:{index}" for index in range(10) if index != 3]
+        assert len(epoch_sources) == 10  # the batch is full all the same
+    assert [reason.split()[0] for reason in module.skipped] == ["folder/1.png", "folder/3.png"]
+
+
+def test_a_validation_batch_without_a_sample_is_left_out():
+    module = HandDataModule(Squares(), Squares(5, broken=(0, 1)), batch_size=2, image_size=16)
+
+    with pytest.warns(UserWarning, match="skipped"):
+        assert [len(batch) for batch in module.val_dataloader()] == [2, 1]
+
+
+def test_more_broken_samples_than_may_be_end_the_run():
+    module = HandDataModule(Squares(), Squares(9, broken=range(4)), batch_size=2, image_size=16, max_skipped=2)
+
+    with (
+        pytest.warns(UserWarning, match="skipped"),
+        pytest.raises(SampleError, match=r"3 sample.* more than data.max_skipped, 2: .*folder/0.*folder/1.*folder/2"),
+    ):
         list(module.val_dataloader())
-    assert str(error.value) == "sample 1 of epoch 0: folder/1.png is broken; copy it again"
+
+
+def test_a_training_batch_without_a_sample_ends_the_run():
+    module = HandDataModule(Squares(4, broken=range(4)), Squares(), batch_size=2, image_size=16)
+
+    with pytest.warns(UserWarning, match="skipped"), pytest.raises(SampleError, match="no sample of a training batch"):
+        list(module.train_dataloader())
+
+
+def test_several_validation_sets_have_their_names():
+    module = HandDataModule(Squares(), {"one": Squares(2), "two": Squares(3)}, batch_size=2, image_size=16)
+
+    assert {name: len(sources(loader)) for name, loader in module.val_dataloader().items()} == {"one": 2, "two": 3}
 
 
 @pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("workers", -1), ("seed", -1), ("image_size", 0)])

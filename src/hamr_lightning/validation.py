@@ -1,0 +1,48 @@
+"""The figures of one validation set: each loss's mean, and the metrics that its annotation allows."""
+
+from collections.abc import Mapping
+from typing import cast
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from hamr_lightning.losses.base import Loss
+from hamr_lightning.metrics import PCKAUC, MeanIoU, MeanJointError, MeanOverValid
+from hamr_lightning.types import HandBatch, HandPrediction
+
+
+class ValidationSet(nn.Module):
+    """Accumulates the figures of a validation set over its batches, and over all ranks.
+
+    Args:
+        losses: The model's, by the name that they are logged under.
+    """
+
+    def __init__(self, losses: Mapping[str, Loss]) -> None:
+        super().__init__()
+        self._losses = losses
+        self._loss_means = cast(Mapping[str, Metric], nn.ModuleDict({name: MeanOverValid() for name in losses}))
+        joint_metrics = {"auc_3d": PCKAUC(), "joint_error_mm": MeanJointError()}
+        self._joint_metrics = cast(Mapping[str, Metric], nn.ModuleDict(joint_metrics))
+        self._miou = MeanIoU()
+
+    def update(self, prediction: HandPrediction, batch: HandBatch) -> None:
+        """Take in a batch."""
+        for name, loss in self._losses.items():
+            self._loss_means[name].update(loss(prediction, batch), loss.valid(batch))
+        if batch.joints_3d is not None:
+            for metric in self._joint_metrics.values():
+                metric.update(prediction.joints_3d, batch.joints_3d, batch.validity("joints_3d"))
+        if batch.mask is not None and prediction.silhouette is not None:
+            self._miou.update(prediction.silhouette, batch.mask, batch.validity("mask"))
+
+    def losses(self) -> dict[str, Float[Tensor, ""]]:
+        """Return each loss's mean, not weighted."""
+        return {name: mean.compute() for name, mean in self._loss_means.items()}
+
+    def metrics(self) -> dict[str, Float[Tensor, ""]]:
+        """Return ``auc_3d`` (20 to 50 mm), ``joint_error_mm`` and ``miou``, each if there was annotation."""
+        named = {**self._joint_metrics, "miou": self._miou}
+        values = {name: metric.compute() for name, metric in named.items() if metric.update_called}
+        return {name: value for name, value in values.items() if not value.isnan()}
