@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -50,7 +50,8 @@ class FreihandDataset(HandDataset):
         root: The folder ``FreiHAND_pub_v2``, which holds ``training``, ``evaluation`` and the JSON files. Evaluation
             files of ``FreiHAND_pub_v2_eval`` may lie there too, or its folder be the root of "val".
         split: "train" for ``training``, "val" for ``evaluation``.
-        versions: Which backgrounds to train on: "gs" the green screen, "hom", "sample" and "auto" composed ones.
+        versions: Which backgrounds to train on, None for all four: "gs" is the green screen, "hom", "sample" and "auto"
+            are composed.
         hand: The decoder's right hand model, or what :meth:`HandModel.load` takes.
 
     Raises:
@@ -62,11 +63,12 @@ class FreihandDataset(HandDataset):
         self,
         root: str | Path,
         split: Literal["train", "val"] = "train",
-        versions: Sequence[Version] = _VERSIONS,
+        versions: list[Version] | None = None,
         hand: HandModel | str = "open",
     ) -> None:
         if split not in _FOLDERS:
             raise ValueError(f"FreihandDataset: split must be one of {', '.join(_FOLDERS)}, got {split!r}")
+        versions = list(_VERSIONS) if versions is None else versions
         if not versions or not set(versions) <= set(_VERSIONS):
             raise ValueError(f"FreihandDataset: versions must be some of {', '.join(_VERSIONS)}, got {versions!r}")
         self._folder = resolve_root(root) / _FOLDERS[split]
