@@ -210,7 +210,7 @@ def test_a_run_without_validation_has_no_figures(small, tmp_path):
     changes = ["--trainer.limit_val_batches=0", "--scheduler=null", "--trainer.max_epochs=1"]
     assert fit_command(["--recipe", small, "--output", "run", *changes]) == 0
     figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert figures == {"step": 4, "model": {}, "constant": {}}
+    assert figures == {"step": 4, "model": {}, "constant": {}, "skipped": []}
 
 
 def test_a_plateau_without_validation_is_refused_before_anything_is_written(small, tmp_path, capsys):

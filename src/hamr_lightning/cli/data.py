@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from hamr_lightning.cli.common import OVERRIDES, parse, run_command
@@ -44,8 +44,8 @@ def _preview(options: argparse.Namespace, overrides: list[str]) -> int:
     overrides = [*overrides, "data.batch_size=1", "data.workers=0"]
     overrides += [f"data.name={options.name}"] if options.name is not None else []
     data = load_recipe(options.recipe, overrides).build_datamodule()
-    loader = data.train_dataloader() if options.split == "train" else data.val_dataloader()
-    batch = HandBatch.concatenate(list(islice(loader, options.count)))
+    loaders = [data.train_dataloader()] if options.split == "train" else data.val_dataloaders().values()
+    batch = HandBatch.concatenate(list(islice(chain(*loaders), options.count)))
     save_png(batch_sheet(batch), options.output)
     print(f"{options.output}: {len(batch)} samples")
     return 0
