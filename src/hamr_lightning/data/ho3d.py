@@ -57,8 +57,9 @@ class Ho3dDataset(HandDataset):
     that predictions do not depend on these files. The vertices of training hands are not in the data set.
 
     Masks are HO-3D's own rendered segmentations, of the part of the hand that is seen. They have a quarter of the
-    pictures' resolution and are enlarged: a border is up to two pixels off. They exist for training hands, in an archive
-    of their own, and may lie in ``train/<sequence>/seg`` or ``HO3D_v?_segmentations_rendered/train/<sequence>/seg``.
+    pictures' resolution and are enlarged: a border is up to two pixels off. They exist for training hands, in an
+    archive of their own, which may lie in ``train/<sequence>/seg`` or in
+    ``HO3D_v?_segmentations_rendered/train/<sequence>/seg``.
 
     ``global_orient``, ``hand_pose`` and ``betas`` are MANO's, so they are given if ``hand`` is a MANO file; to another
     hand model they mean nothing. HO-3D's poses contain MANO's mean pose. Its camera is a RealSense's, with a pixel's
