@@ -51,6 +51,7 @@ def test_procrustes_errors_of_mirrored_hands():
 def test_procrustes_errors_of_the_valid_points():
     predicted, annotated = random_points(21, 0.02)
     valid = np.random.default_rng(1).random((24, 21)) > 0.4
+    annotated[~valid] = 1e30
     errors, counts = point_errors_mm(
         torch.from_numpy(predicted), torch.from_numpy(annotated), torch.from_numpy(valid), "procrustes"
     )

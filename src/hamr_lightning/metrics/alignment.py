@@ -81,7 +81,7 @@ def align_centroid_scale(
     spread, wanted = (
         torch.where(valid, torch.linalg.vector_norm(points, dim=2), 0).sum(dim=1) for points in (offsets, target)
     )
-    return _ratio(wanted, spread) * offsets + centre, (valid.sum(dim=1) >= 2) & (wanted > 0)
+    return _ratio(wanted, spread) * offsets + centre, wanted > 0
 
 
 def align_procrustes(

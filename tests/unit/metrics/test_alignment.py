@@ -54,17 +54,19 @@ def test_root_scale_takes_the_root_and_a_bone_longer_than_0():
 
 
 def test_a_predicted_bone_of_length_0_is_not_scaled():
-    annotated = points_of(1, 21, 3)
-    errors, counts = point_errors_mm(torch.zeros(1, 21, 3), annotated, everywhere(annotated), "root_scale")
-    assert counts.all()
-    expected = 1000 * np.linalg.norm((annotated - annotated[:, :1]).numpy(), axis=2)
-    np.testing.assert_allclose(errors, expected, rtol=1e-6)
+    predicted, annotated = points_of(1, 21, 3), points_of(1, 21, 3, seed=1)
+    predicted[0, 9] = predicted[0, 0]
+    scaled, by_root = (
+        point_errors_mm(predicted, annotated, everywhere(annotated), name) for name in ("root_scale", "root")
+    )
+    assert torch.equal(scaled[0], by_root[0])
+    assert scaled[1].all()
 
 
 def test_centroid_scale_is_by_the_mean_distance_of_the_valid_points():
     predicted, annotated = points_of(4, 5, 3, seed=2) * 2 + 0.4, points_of(4, 5, 3, seed=3)
     valid = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 1, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 0]]).bool()
-    annotated[~valid] = 32.0
+    annotated[~valid] = 1e30
     aligned, usable = align(predicted, annotated, valid, "centroid_scale")
     assert usable.tolist() == [True, True, True, False]
     for sample in range(3):
