@@ -1,4 +1,4 @@
-"""``hamr-data``: look at data sets."""
+"""``hamr-data``: look at data sets, check them, and make one."""
 
 import argparse
 import sys
@@ -7,6 +7,9 @@ from itertools import chain, islice
 from pathlib import Path
 
 from hamr_lightning.cli.common import OVERRIDES, parse, run_command
+from hamr_lightning.cli.data_set import at_least
+from hamr_lightning.cli.data_synth import add_synth
+from hamr_lightning.cli.data_verify import add_verify
 from hamr_lightning.recipe import load_recipe
 
 
@@ -16,9 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
-    parser = argparse.ArgumentParser("hamr-data", description="Look at data sets.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        "hamr-data", description="Look at data sets, check them, and make one.", allow_abbrev=False
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     _add_preview(commands)
+    add_verify(commands)
+    add_synth(commands)
     options, overrides = parse(parser, given)
     return options.run(options, overrides)
 
@@ -33,7 +40,7 @@ def _add_preview(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     preview.add_argument("name", nargs="?", help="data set, such as synthetic or rhd (default: the recipe's)")
     preview.add_argument("--recipe", default="full", metavar="PATH|NAME", help="recipe (default: %(default)s)")
     preview.add_argument("--output", type=Path, default=Path("sheet.png"), metavar="PNG", help="default: %(default)s")
-    preview.add_argument("--count", type=_positive, default=16, help="samples to show (default: %(default)s)")
+    preview.add_argument("--count", type=at_least(1), default=16, help="samples to show (default: %(default)s)")
     preview.add_argument("--split", choices=("train", "val"), default="train", help="default: %(default)s")
 
 
@@ -49,13 +56,6 @@ def _preview(options: argparse.Namespace, overrides: list[str]) -> int:
     save_png(batch_sheet(batch), options.output)
     print(f"{options.output}: {len(batch)} samples")
     return 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 if __name__ == "__main__":

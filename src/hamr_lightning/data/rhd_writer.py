@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ _MIRROR: Final = np.array([-1.0, 1.0, 1.0])
 
 def write_rhd(
     root: Path,
-    split: Literal["train", "val"],
+    split: str,
     dataset: HandDataset,
     hand: HandModel,
     workers: int = 0,

@@ -136,7 +136,9 @@ def test_many_at_once_agree(cache, source):
 @pytest.mark.parametrize("place", ["/dev/null/cache", "/proc/cache"])
 def test_where_the_cache_cannot_be_written_it_says_so_and_goes_on(source, monkeypatch, place):
     monkeypatch.setenv("HAMR_CACHE", place)
-    with pytest.warns(RuntimeWarning, match="annotation is not cached, every start decodes it again: .*; set HAMR_CACHE"):
+    with pytest.warns(
+        RuntimeWarning, match="annotation is not cached, every start decodes it again: .*; set HAMR_CACHE"
+    ):
         check(cached_annotation("set-1", [source], lambda: ARRAYS))
 
 
