@@ -140,6 +140,32 @@ def test_vertex_errors_and_f_scores_are_of_the_valid_samples(vertices, alignment
     assert valid.all()
 
 
+def test_an_f_score_is_of_samples_that_can_be_aligned(vertices):
+    predicted, annotated, valid = vertices
+    collapsed, others = annotated.clone(), valid.clone()
+    collapsed[0], others[0] = 0.01, False
+    assert valid[0]
+    assert torch.equal(
+        measure(FScore(5.0), predicted, collapsed, valid), measure(FScore(5.0), predicted, annotated, others)
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_truth_has_no_error(name, data):
+    metric, source = all_metrics()[name]
+    truth, rest = data[source][1], data[source][2:]
+    if source == "cameras":
+        figures = measure(metric, truth.nan_to_num(1), truth)
+        assert [value.item() for value in figures.values()] == [0, 0]
+    elif source == "masks":
+        assert measure(metric, truth, truth, *rest) == 1
+    elif name.startswith(("auc", "f")):
+        # Rounding in an alignment leaves some errors just above a first threshold of 0.
+        assert measure(metric, truth, truth, *rest).item() == pytest.approx(1, abs=0.5 / 99)
+    else:
+        assert measure(metric, truth, truth, *rest) < 1e-6
+
+
 def test_mean_iou_is_of_the_valid_samples(masks):
     expected = mask_iou(*masks[:2])[masks[2]].mean()
     assert measure(MeanIoU(), *masks).item() == pytest.approx(expected.item(), rel=1e-6)
