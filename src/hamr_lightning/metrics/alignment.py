@@ -51,8 +51,8 @@ def align_root_scale(
     The root and the bone must be valid, and the bone longer than 0. A hand whose own bone has length 0 is not scaled.
 
     Args:
-        predicted: Any unit, as below.
-        annotated: Any unit.
+        predicted: Any unit, the annotation's.
+        annotated: The same unit.
         valid: Points that count.
         bone: The joints between which the length is taken; by default the wrist and the middle finger's knuckle, as
             HO-3D's scorer does.
