@@ -121,14 +121,24 @@ def _read_picture(path: Path, channels: tuple[int, ...]) -> UInt8[np.ndarray, "h
 
 
 def _decode_picture(path: Path, mode: int) -> np.ndarray:
-    content = np.frombuffer(_read_bytes(path), np.uint8)
+    content = _read_bytes(path)
     try:
-        image = cv2.imdecode(content, mode) if len(content) else None
+        image = None if _is_cut_off(content) else cv2.imdecode(np.frombuffer(content, np.uint8), mode)
     except cv2.error:  # an absurd size, among others
         image = None
     if image is None:
         raise ValueError(f"{path} is broken, it cannot be read as a picture; {_UNPACK}")
     return image
+
+
+def _is_cut_off(content: bytes) -> bool:
+    """Tell whether a PNG or JPEG lacks its end, or anything is empty: OpenCV 4 gives the part that there is."""
+    if content.startswith(b"\x89PNG"):
+        return b"IEND" not in content
+    if content.startswith(b"\xff\xd8"):
+        start_of_scan, end_of_image = b"\xff\xda", b"\xff\xd9"
+        return content.rfind(end_of_image) < content.rfind(start_of_scan)
+    return not content
 
 
 def _read_text(path: Path) -> str:

@@ -81,9 +81,11 @@ def verify(
         warnings.simplefilter("always", UserWarning)
         try:
             dataset = build()
-        except (ValueError, OSError) as error:
-            return Verification(split, 0, None, (Finding(CANNOT_BE_READ, "the annotation", str(error)),))
+        except Exception as error:
+            return Verification(split, 0, None, (Finding(CANNOT_BE_READ, "the annotation", _message(error)),))
     findings = [Finding(NOT_WHOLE, "the data set", str(warning.message)) for warning in warned]
+    if not len(dataset):
+        findings.append(Finding(NOT_WHOLE, "the data set", "it has no sample"))
     for found in progress(map_indices(partial(_check, dataset), len(dataset), workers), len(dataset)):
         findings += found
     return Verification(split, len(dataset), dataset.published.get(split), tuple(findings))
@@ -94,8 +96,8 @@ def check_sample(sample: HandSample) -> Iterator[tuple[str, str]]:
 
     - Everything annotated is finite (the depth's infinities are not asked for), and mask and depth are of the picture's
       size. Where not, nothing else is checked.
-    - The valid key points lie in the picture or near it: one at least inside, none further outside than half of the
-      longer side (hands are cut by the border).
+    - There are valid key points, or a box. Valid key points lie in the picture or near it: one at least inside, none
+      further outside than half of the longer side (hands are cut by the border).
     - Valid joints lie before the camera, and their projections by the intrinsics within 2 pixels of the key points.
     - Bones between joints that are valid in 3D are from 0.5 to 1.6 times as long as is typical of adults, which also
       holds for children and for other sets' notions of where a joint is, but not in other units.
@@ -107,7 +109,10 @@ def check_sample(sample: HandSample) -> Iterator[tuple[str, str]]:
     if broken:
         return
     valid_2d, valid_3d = _valid(sample.joints_2d_valid), _valid(sample.joints_3d_valid)
-    yield from _check_place(sample.joints_2d_px[valid_2d], sample.image)
+    if valid_2d.any():
+        yield from _check_place(sample.joints_2d_px[valid_2d], sample.image)
+    elif sample.box_px is None:
+        yield "key points", "neither a key point nor a box is annotated"
     if sample.joints_3d is not None:
         if sample.intrinsics is not None:
             both = valid_2d & valid_3d
@@ -121,10 +126,13 @@ def _check(dataset: HandDataset, index: int) -> list[Finding]:
     try:
         sample = dataset.sample(index, 0)
         return [Finding(kind, sample.source, message) for kind, message in check_sample(sample)]
-    except (ValueError, OSError) as error:
-        return [Finding(CANNOT_BE_READ, f"sample {index}", str(error))]
     except Exception as error:
-        return [Finding(CANNOT_BE_READ, f"sample {index}", f"{type(error).__name__}: {error}")]
+        return [Finding(CANNOT_BE_READ, f"sample {index}", _message(error))]
+
+
+def _message(error: Exception) -> str:
+    """Return what a data set says, and for other errors than it may raise also what they are."""
+    return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
 
 
 def _check_values(sample: HandSample) -> Iterator[tuple[str, str]]:
@@ -142,10 +150,8 @@ def _check_values(sample: HandSample) -> Iterator[tuple[str, str]]:
 
 def _check_place(points: Float[np.ndarray, "n 2"], image: UInt8[np.ndarray, "h w 3"]) -> Iterator[tuple[str, str]]:
     size = np.array([image.shape[1], image.shape[0]])
-    outside = np.maximum(np.maximum(-points, points - size), 0).max(axis=1, initial=0)
-    if not len(points):
-        yield "key points", "no key point is annotated"
-    elif outside.min() > 0:
+    outside = np.maximum(np.maximum(-points, points - size), 0).max(axis=1)
+    if outside.min() > 0:
         yield "key points", f"all lie outside the picture, the nearest {outside.min():.1f} pixels"
     elif outside.max() > _NEAR * size.max():
         yield "key points", f"one lies {outside.max():.1f} pixels outside the picture of {size[0]} x {size[1]}"

@@ -97,6 +97,20 @@ def test_a_broken_picture_is_named_and_costs_no_memory(file, read, content):
         read(file)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_picture_that_is_cut_off_is_refused_whatever_the_decoder_makes_of_it(file, monkeypatch, suffix):
+    picture = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    thumbnail = b"\xff\xda..\xff\xd9"  # a JPEG has one in its header
+    whole = cv2.imencode(suffix, picture)[1].tobytes()
+    monkeypatch.setattr(cv2, "imdecode", lambda content, mode: picture)
+    file.write_bytes(whole + b"trailer")
+    assert read_rgb(file).shape == picture.shape
+    for kept in (len(whole) // 2, len(whole) - 12):
+        file.write_bytes(whole[:2] + thumbnail * (suffix == ".jpg") + whole[2:kept])
+        with pytest.raises(ValueError, match="file is broken"):
+            read_rgb(file)
+
+
 @pytest.mark.parametrize("read", [read_rgb, read_grey, read_photograph, read_json, read_whole_list])
 def test_a_missing_file_and_a_folder_are_named(tmp_path, read):
     with pytest.raises(ValueError, match="gone is missing; unpack it again"):

@@ -67,6 +67,7 @@ def test_what_is_not_annotated_is_not_checked(hand):
         "joints_3d": changed(hand.joints_3d, slice(3), -1),
     }
     assert found(replace(hand, joints_2d_valid=some, joints_3d_valid=some, **wrong)) == []
+    assert found(replace(nothing, joints_2d_valid=np.zeros(21, bool), box_px=np.array([1.0, 2, 30, 40]))) == []
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_what_is_not_annotated_is_not_checked(hand):
         (lambda h: {"joints_3d": changed(h.joints_3d, (4, 2), np.nan)}, "not finite", "joints_3d has 1 values of 63"),
         (lambda h: {"intrinsics": changed(h.intrinsics, (0, 0), np.inf)}, "not finite", "intrinsics has"),
         (lambda h: {"depth": np.full(h.image.shape[:2], np.nan)}, "not finite", "depth has"),
-        (lambda h: {"joints_2d_valid": np.zeros(21, bool)}, "key points", "no key point is annotated"),
+        (lambda h: {"joints_2d_valid": np.zeros(21, bool)}, "key points", "neither a key point nor a box"),
         (
             lambda h: {"joints_2d_px": h.joints_2d_px + 300, "intrinsics": None, "mask": None},
             "key points",
@@ -187,3 +188,5 @@ def test_annotation_that_is_broken_or_warned_of_is_found(hand):
     assert [(f.kind, f.message) for f in broken.findings] == [("cannot be read", "anno.pickle cannot be read")]
     assert [(f.kind, f.message) for f in incomplete.findings] == [("not whole", "mask is missing")]
     assert incomplete.samples == 1
+    (none,) = verify(Samples, "val").findings
+    assert none.message == "it has no sample"
