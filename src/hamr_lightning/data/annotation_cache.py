@@ -122,8 +122,9 @@ def _put(whole: Path, folder: Path) -> MappedArrays:
 
 def _remove_outdated(entries: Iterator[Path], current: Path) -> None:
     for entry in entries:
-        if entry != current and time.time() - entry.stat().st_mtime > _OUTDATED_FOR_GOOD:
-            shutil.rmtree(entry, ignore_errors=True)
+        with suppress(OSError):  # another process may remove it, too
+            if entry != current and time.time() - entry.stat().st_mtime > _OUTDATED_FOR_GOOD:
+                shutil.rmtree(entry)
 
 
 def _cache_folder() -> Path:
