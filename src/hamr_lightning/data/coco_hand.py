@@ -11,6 +11,7 @@ from jaxtyping import Float
 from hamr_lightning.data.annotation_cache import cached_annotation
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.files import read_json, read_photograph, resolve_root
+from hamr_lightning.data.pinhole import camera_matrix
 from hamr_lightning.registry import register
 
 _SPLITS: Final = ("train", "val")
@@ -105,7 +106,7 @@ class CocoHandDataset(HandDataset):
             )
         valid = hand["keypoints"][:, 2] != 0
         has_3d = hand["joint_valid"].any()
-        camera = hand["camera"].astype(np.float64)
+        camera = hand["camera"] + np.array([0, 0, self._offset, self._offset])
         return HandSample(
             image=image,
             source=source,
@@ -115,13 +116,8 @@ class CocoHandDataset(HandDataset):
             joints_3d=hand["joint_cam"] if has_3d else None,
             joints_3d_valid=hand["joint_valid"] if has_3d else None,
             box_px=None if valid.all() or np.isnan(hand["box"]).any() else hand["box"],
-            intrinsics=None if np.isnan(camera).any() else _intrinsics(camera, self._offset),
+            intrinsics=None if np.isnan(camera).any() else camera_matrix(*camera),
         )
-
-
-def _intrinsics(camera: Float[np.ndarray, "4"], offset: float) -> Float[np.ndarray, "3 3"]:
-    focal_x, focal_y, centre_x, centre_y = camera
-    return np.array([[focal_x, 0, centre_x + offset], [0, focal_y, centre_y + offset], [0, 0, 1]])
 
 
 def _decode(path: Path) -> Mapping[str, np.ndarray]:

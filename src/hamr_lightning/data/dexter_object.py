@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.files import read_rgb, resolve_root
+from hamr_lightning.data.pinhole import FROM_INDICES, camera_matrix, project
 from hamr_lightning.registry import register
 from hamr_lightning.skeleton import FINGERTIPS, JOINT_COUNT
 
@@ -21,7 +22,7 @@ _MISSING_DEPTH: Final = 32001
 _HAND_LENGTH: Final = 0.2
 _TIPS: Final = np.array(FINGERTIPS)
 
-_INTRINSICS: Final = np.array([[587.45209, 0, 325.5], [0, 600.67456, 249.5], [0, 0, 1]])
+_INTRINSICS: Final = camera_matrix(587.45209, 600.67456, 325.0, 249.0) + FROM_INDICES
 _LABEL_AXES: Final = np.array([-1, -1, 1])
 _TO_COLOUR: Final = np.array([[0.9999, 0.0034, 0.0161], [-0.0033, 1, -0.0079], [-0.0162, 0.0079, 0.9998]])
 _TO_COLOUR_MM: Final = np.array([19.0473, -1.8514, -4.7501])
@@ -86,8 +87,7 @@ class DexterObjectDataset(HandDataset):
         joints, valid = np.zeros((JOINT_COUNT, 3)), np.zeros(JOINT_COUNT, dtype=bool)
         joints[_TIPS], valid[_TIPS] = self._tips[index], self._valid[index]
         joints_px = np.zeros((JOINT_COUNT, 2))
-        projected = joints[valid] @ _INTRINSICS.T
-        joints_px[valid] = projected[:, :2] / projected[:, 2:]
+        joints_px[valid] = project(joints[valid], _INTRINSICS)
         path = self._pictures[index]
         return HandSample(
             image=_read_photograph(path),

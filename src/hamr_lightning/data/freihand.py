@@ -14,6 +14,7 @@ from hamr_lightning.data.annotation_cache import cached_annotation
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.files import read_rgb, resolve_root
 from hamr_lightning.data.json_arrays import read_json_arrays
+from hamr_lightning.data.pinhole import FROM_INDICES, project
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.registry import register
 
@@ -23,7 +24,6 @@ _FOLDERS: Final = {"train": "training", "val": "evaluation"}
 _VERSIONS: Final[tuple[Version, ...]] = ("gs", "hom", "sample", "auto")
 _SHAPES: Final = {"K": (3, 3), "xyz": (21, 3), "verts": (778, 3), "mano": (61,)}
 _CROP_MARGIN: Final = 1.6
-_TO_CONTINUOUS: Final = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 
 
 @register("dataset", "freihand")
@@ -39,9 +39,8 @@ class FreihandDataset(HandDataset):
     box is the same square in every evaluation picture: a crop with a margin of 1.6 is the whole picture. There are no
     evaluation masks.
 
-    ``global_orient``, ``hand_pose`` and ``betas`` are MANO's, so they are given if ``hand`` is a MANO file; to another
-    hand model they mean nothing. FreiHAND's poses are relative to MANO's mean pose, which is added. The vertices are
-    MANO's too, and given always.
+    ``vertices``, ``global_orient``, ``hand_pose`` and ``betas`` are MANO's, so they are given if ``hand`` is a MANO
+    file; to another hand model they mean nothing. FreiHAND's poses are relative to MANO's mean pose, which is added.
 
     FreiHAND does not say where a pixel's centre is. Its pictures were cut out by warping and its own tools draw key
     points by pixel index, so it is taken to be at whole numbers.
@@ -99,26 +98,29 @@ class FreihandDataset(HandDataset):
         path = self._folder / "rgb" / f"{self._backgrounds[background] * self._hands + hand:08d}.jpg"
         image = read_rgb(path)
         entry = {field: np.array(values[hand]) for field, values in self._annotation.items()}
-        intrinsics = entry["K"] + _TO_CONTINUOUS
+        intrinsics = entry["K"] + FROM_INDICES
         joints = entry.get("xyz")
         return HandSample(
             image=image,
             source=str(path),
             is_left=False,
-            joints_2d_px=np.zeros((21, 2)) if joints is None else _project(joints, intrinsics),
+            joints_2d_px=np.zeros((21, 2)) if joints is None else project(joints, intrinsics),
             joints_2d_valid=np.zeros(21, dtype=bool) if joints is None else None,
             joints_3d=joints,
             box_px=_central_square(image) if self._is_evaluation else None,
             mask=None if self._masks is None else _read_mask(self._masks / f"{hand:08d}.jpg"),
-            vertices=entry.get("verts"),
             intrinsics=intrinsics,
-            **self._hand_parameters(entry.get("mano")),
+            **self._hand_model_annotation(entry),
         )
 
-    def _hand_parameters(self, mano: Float[np.ndarray, "61"] | None) -> dict[str, Float[np.ndarray, "_"]]:
-        if mano is None or self._pose_mean is None:
+    def _hand_model_annotation(self, entry: Mapping[str, np.ndarray]) -> dict[str, Float[np.ndarray, "..."]]:
+        if self._pose_mean is None:
             return {}
-        return {"global_orient": mano[:3], "hand_pose": self._pose_mean + mano[3:48], "betas": mano[48:58]}
+        annotation = {"vertices": entry["verts"]} if "verts" in entry else {}
+        if "mano" in entry:
+            orient, pose, betas, _ = np.split(entry["mano"], [3, 48, 58])
+            annotation |= {"global_orient": orient, "hand_pose": self._pose_mean + pose, "betas": betas}
+        return annotation
 
 
 def _find_annotation(folder: Path) -> dict[str, Path]:
@@ -176,8 +178,3 @@ def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
 def _central_square(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "4"]:
     centre, half_side = np.array(image.shape[1::-1]) / 2, min(image.shape[:2]) / (2 * _CROP_MARGIN)
     return np.concatenate([centre - half_side, centre + half_side])
-
-
-def _project(points: Float[np.ndarray, "n 3"], intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "n 2"]:
-    image = points @ intrinsics.T
-    return image[:, :2] / image[:, 2:]

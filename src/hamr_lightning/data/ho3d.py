@@ -17,6 +17,7 @@ from hamr_lightning.data.annotation_cache import cached_annotation
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.files import read_rgb, resolve_root
 from hamr_lightning.data.json_arrays import read_json_arrays
+from hamr_lightning.data.pinhole import FROM_INDICES, project
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.registry import register
 from hamr_lightning.safe_pickle import StandIn, dense, loads
@@ -26,7 +27,6 @@ _FOLDERS: Final = {"train": "train", "val": "evaluation"}
 _TO_CAMERA: Final = np.array([1, -1, -1], np.float32)
 """From OpenGL's axes (x right, y up, z backward)."""
 _TURN_TO_CAMERA: Final = Rotation.from_rotvec([math.pi, 0, 0])
-_TO_CONTINUOUS: Final = np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
 _TRUTH: Final = {"xyz": (21, 3), "verts": (778, 3)}
 
 
@@ -61,9 +61,9 @@ class Ho3dDataset(HandDataset):
     archive of their own, which may lie in ``train/<sequence>/seg`` or in
     ``HO3D_v?_segmentations_rendered/train/<sequence>/seg``.
 
-    ``global_orient``, ``hand_pose`` and ``betas`` are MANO's, so they are given if ``hand`` is a MANO file; to another
-    hand model they mean nothing. HO-3D's poses contain MANO's mean pose. Its camera is a RealSense's, with a pixel's
-    centre at whole numbers.
+    ``vertices``, ``global_orient``, ``hand_pose`` and ``betas`` are MANO's, so they are given if ``hand`` is a MANO
+    file; to another hand model they mean nothing. HO-3D's poses contain MANO's mean pose. Its camera is a RealSense's,
+    with a pixel's centre at whole numbers.
 
     Args:
         root: The folder ``HO3D_v2`` or ``HO3D_v3``, which holds ``train``, ``evaluation`` and the two lists.
@@ -105,22 +105,21 @@ class Ho3dDataset(HandDataset):
         path = self._folder / sequence / "rgb" / f"{frame}{self._edition.picture}"
         image = read_rgb(path)
         meta = _Meta(self._folder / sequence / "meta" / f"{frame}.pkl")
-        intrinsics = meta.array("camMat", 3, 3) + _TO_CONTINUOUS
+        intrinsics = meta.array("camMat", 3, 3) + FROM_INDICES
         is_evaluation = self._folder.name == _FOLDERS["val"]
         joints, valid = self._evaluation_joints(index, meta) if is_evaluation else (_joints(meta), None)
         return HandSample(
             image=image,
             source=str(path),
             is_left=False,
-            joints_2d_px=_project(joints, intrinsics),
+            joints_2d_px=project(joints, intrinsics),
             joints_2d_valid=valid,
             joints_3d=joints,
             joints_3d_valid=valid,
             box_px=meta.array("handBoundingBox", 4) + 0.5 if is_evaluation else None,
             mask=self._read_mask(sequence, frame, image),
-            vertices=_TO_CAMERA * self._truth["verts"][index] if "verts" in self._truth else None,
             intrinsics=intrinsics,
-            **_hand_parameters(meta) if self._has_mano and not is_evaluation else {},
+            **self._hand_model_annotation(index, meta),
         )
 
     def _evaluation_joints(
@@ -130,6 +129,13 @@ class Ho3dDataset(HandDataset):
             return _TO_CAMERA * self._truth["xyz"][index][list(MANO_TO_JOINTS)], None
         root = _TO_CAMERA * meta.array("handJoints3D", 3)
         return np.tile(root, (JOINT_COUNT, 1)), np.arange(JOINT_COUNT) == ROOT
+
+    def _hand_model_annotation(self, index: int, meta: "_Meta") -> dict[str, Float[np.ndarray, "..."]]:
+        if not self._has_mano:
+            return {}
+        if self._folder.name == _FOLDERS["train"]:
+            return _hand_parameters(meta)
+        return {"vertices": _TO_CAMERA * self._truth["verts"][index]} if "verts" in self._truth else {}
 
     def _read_mask(
         self, sequence: str, frame: str, image: UInt8[np.ndarray, "h w 3"]
@@ -234,8 +240,3 @@ def _read_truth(root: Path, count: int) -> Mapping[str, np.ndarray]:
 
 def _decode_truth(paths: Mapping[str, Path]) -> dict[str, np.ndarray]:
     return {field: read_json_arrays(path, _TRUTH[field]) for field, path in paths.items()}
-
-
-def _project(points: Float[np.ndarray, "n 3"], intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "n 2"]:
-    image = points @ intrinsics.T
-    return image[:, :2] / image[:, 2:]

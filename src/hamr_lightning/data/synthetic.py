@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, UInt8
 from scipy.spatial.transform import Rotation
 
 from hamr_lightning.data.base import HandDataset, HandSample
+from hamr_lightning.data.pinhole import camera_matrix, project
 from hamr_lightning.data.poses import sample_hand_poses
 from hamr_lightning.data.rendering.articulation import ArticulatedHand
 from hamr_lightning.data.rendering.lens import Lens
@@ -118,7 +119,7 @@ class SyntheticDataset(HandDataset):
             image=self._lens.photograph(background, rng),
             source=f"synthetic, {self._split} sample {index} of epoch {key[1]}, seed {self._seed}",
             is_left=False,
-            joints_2d_px=_project(joints, intrinsics),
+            joints_2d_px=project(joints, intrinsics),
             joints_3d=joints,
             mask=mask,
             depth=_nearest(fragments.depth),
@@ -167,20 +168,15 @@ def _draw_camera(
     distance = max(focal * extent / (share * size) + (high - low)[2] / 2, _NEAREST)
     offset = rng.uniform(-0.35, 0.35, 2) * (1 - share) * size
     centre = np.array([*(offset * distance / focal), distance])
-    intrinsics = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
+    intrinsics = camera_matrix(focal, focal, size / 2, size / 2)
     return intrinsics, centre - (low + high) / 2
-
-
-def _project(points: Float[np.ndarray, "n 3"], intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "n 2"]:
-    image = points @ intrinsics.T
-    return image[:, :2] / image[:, 2:]
 
 
 def _render(
     scene: Scene, intrinsics: Float[np.ndarray, "3 3"], size: int
 ) -> tuple[Fragments, UInt8[np.ndarray, "s s"]]:
     finer = SAMPLES_PER_SIDE * size
-    points_px = np.concatenate([SAMPLES_PER_SIDE * _project(scene.vertices, intrinsics), scene.vertices[:, 2:]], axis=1)
+    points_px = np.concatenate([SAMPLES_PER_SIDE * project(scene.vertices, intrinsics), scene.vertices[:, 2:]], axis=1)
     fragments = Fragments.empty(finer, finer)
     draw(fragments, points_px, scene.faces[: scene.first_arm])
     seen = cv2.inRange(fragments.face_index, 0, scene.first_thing - 1)

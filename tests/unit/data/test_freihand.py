@@ -24,9 +24,9 @@ def mano(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_known_hands_come_back(tmp_path, split):
+def test_known_hands_come_back(tmp_path, mano, split):
     hands = write_freihand(tmp_path, split, COUNT)
-    dataset = FreihandDataset(tmp_path, split)
+    dataset = FreihandDataset(tmp_path, split, hand=str(mano))
 
     assert len(dataset) == COUNT * (4 if split == "train" else 1)
     for index in range(len(dataset)):
@@ -84,18 +84,18 @@ def test_evaluation_hands_have_no_mask(tmp_path):
 
 
 @pytest.mark.parametrize("truth", [False, True])
-def test_an_evaluation_crop_is_the_whole_picture_whatever_is_annotated(tmp_path, truth):
+def test_an_evaluation_crop_is_the_whole_picture_whatever_is_annotated(tmp_path, mano, truth):
     write_freihand(tmp_path, "val", truth=truth)
-    sample = FreihandDataset(tmp_path, "val").sample(0)
+    sample = FreihandDataset(tmp_path, "val", hand=str(mano)).sample(0)
     batch = HandCrop(size=224, margin=1.6)(sample, np.random.default_rng(0))
 
     np.testing.assert_allclose(batch.image[0].permute(1, 2, 0).numpy() * 255, sample.image, atol=0.51)
     assert batch.has("joints_2d", "joints_3d", "vertices").item() is truth
 
 
-def test_without_what_was_published_later_an_evaluation_hand_is_not_annotated(tmp_path):
+def test_without_what_was_published_later_an_evaluation_hand_is_not_annotated(tmp_path, mano):
     write_freihand(tmp_path, "val", truth=False)
-    sample = FreihandDataset(tmp_path, "val").sample(0)
+    sample = FreihandDataset(tmp_path, "val", hand=str(mano)).sample(0)
 
     assert not sample.joints_2d_valid.any()
     assert np.isfinite(sample.joints_2d_px).all()
@@ -115,11 +115,13 @@ def test_parameters_of_mano_pose_it_to_the_vertices(tmp_path, mano):
     )
 
 
-def test_parameters_of_mano_are_not_given_to_another_hand_model(tmp_path):
-    write_freihand(tmp_path)
-    sample = FreihandDataset(tmp_path, hand="open").sample(0)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_what_is_of_mano_is_not_given_to_another_hand_model(tmp_path, split):
+    write_freihand(tmp_path, split)
+    sample = FreihandDataset(tmp_path, split, hand="open").sample(0)
 
-    assert sample.global_orient is sample.hand_pose is sample.betas is None
+    assert sample.vertices is sample.global_orient is sample.hand_pose is sample.betas is None
+    assert sample.joints_3d is not None
 
 
 def test_a_left_hand_model_is_refused(tmp_path):

@@ -29,6 +29,14 @@ from layouts.ho3d import (
 META = Path("train/ABF10/meta/0000.pkl")
 
 
+@pytest.fixture
+def mano(tmp_path):
+    """Stand the open hand, which the known hands are, in for a MANO file."""
+    path = tmp_path / "MANO_RIGHT.npz"
+    HandModel.load("open").save(path)
+    return path
+
+
 @pytest.mark.parametrize("version", ["v2", "v3"])
 def test_known_training_hands_come_back(tmp_path, version):
     hands = write_ho3d(tmp_path, version)
@@ -69,9 +77,9 @@ def test_a_pixel_of_the_segmentation_is_four_by_four_of_the_picture(tmp_path, ve
 
 
 @pytest.mark.parametrize("version", ["v2", "v3"])
-def test_known_evaluation_hands_come_back(tmp_path, version):
+def test_known_evaluation_hands_come_back(tmp_path, mano, version):
     hands = write_ho3d(tmp_path, version, "val", truth=True)
-    dataset = Ho3dDataset(tmp_path, "val")
+    dataset = Ho3dDataset(tmp_path, "val", str(mano))
     for index, hand in enumerate(hands):
         sample = dataset.sample(index)
         assert sample.joints_3d_valid is sample.joints_2d_valid is sample.mask is None
@@ -80,10 +88,10 @@ def test_known_evaluation_hands_come_back(tmp_path, version):
         np.testing.assert_allclose(sample.joints_2d_px, hand.joints_2d_px, atol=1e-3)
 
 
-def test_without_what_was_published_later_an_evaluation_hand_has_its_root_alone(tmp_path):
+def test_without_what_was_published_later_an_evaluation_hand_has_its_root_alone(tmp_path, mano):
     hands = write_ho3d(tmp_path, split="val")
     for index, hand in enumerate(hands):
-        sample = Ho3dDataset(tmp_path, "val").sample(index)
+        sample = Ho3dDataset(tmp_path, "val", str(mano)).sample(index)
         assert np.flatnonzero(sample.joints_3d_valid).tolist() == np.flatnonzero(sample.joints_2d_valid).tolist() == [0]
         np.testing.assert_allclose(sample.joints_3d[0], hand.joints_3d[0], atol=1e-6)
         np.testing.assert_allclose(sample.joints_2d_px[0], hand.joints_2d_px[0], atol=1e-3)
@@ -104,19 +112,17 @@ def test_an_evaluation_crop_is_around_the_published_box_whatever_is_annotated(tm
     )
 
 
-def test_vertices_may_be_published_without_joints(tmp_path):
+def test_vertices_may_be_published_without_joints(tmp_path, mano):
     hands = write_ho3d(tmp_path, split="val")
     write_truth(tmp_path, "verts", [vertices(hand).tolist() for hand in hands])
-    sample = Ho3dDataset(tmp_path, "val").sample(1)
+    sample = Ho3dDataset(tmp_path, "val", str(mano)).sample(1)
 
     np.testing.assert_allclose(sample.vertices, hands[1].vertices, atol=1e-6)
     assert sample.joints_3d_valid.sum() == 1
 
 
-def test_parameters_of_mano_pose_it_to_the_joints(tmp_path):
-    path = tmp_path / "MANO_RIGHT.npz"
-    HandModel.load("open").save(path)  # the known hands are the open hand
-    model = HandModel.load(path)
+def test_parameters_of_mano_pose_it_to_the_joints(tmp_path, mano):
+    model = HandModel.load(mano)
     write_ho3d(tmp_path)
     sample = Ho3dDataset(tmp_path, hand=model).sample(1)
     decoder = ManoDecoder(model, pose_components=None, flat_hand_mean=True)
@@ -126,11 +132,13 @@ def test_parameters_of_mano_pose_it_to_the_joints(tmp_path):
     np.testing.assert_allclose(posed - posed[0], sample.joints_3d - sample.joints_3d[0], atol=2e-6)
 
 
-def test_parameters_of_mano_are_not_given_to_another_hand_model(tmp_path):
-    write_ho3d(tmp_path)
-    sample = Ho3dDataset(tmp_path).sample(0)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_what_is_of_mano_is_not_given_to_another_hand_model(tmp_path, split):
+    write_ho3d(tmp_path, split=split, truth=split == "val")
+    sample = Ho3dDataset(tmp_path, split).sample(0)
 
-    assert sample.global_orient is sample.hand_pose is sample.betas is None
+    assert sample.vertices is sample.global_orient is sample.hand_pose is sample.betas is None
+    assert sample.joints_3d is not None
 
 
 @pytest.mark.parametrize(

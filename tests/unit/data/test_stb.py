@@ -131,6 +131,14 @@ def test_the_second_start_reads_no_labels(stored, monkeypatch):
     np.testing.assert_array_equal(first.sample(5).joints_3d, second.sample(5).joints_3d)
 
 
+@pytest.mark.parametrize(("camera", "pictures"), [("both", 2), ("stereo", 2), ("BB", 1), ("SK", 1)])
+def test_the_published_counts_are_those_of_the_cameras(stored, camera, pictures):
+    dataset = StbDataset(stored[0], "val", camera=camera)
+
+    assert dataset.published == {"train": 15_000 * pictures, "val": 3_000 * pictures}
+    assert len(dataset) == 4 * pictures
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -245,6 +253,6 @@ def test_a_root_that_is_no_folder_is_named(tmp_path):
 def test_the_published_data_is_read(split):
     dataset = StbDataset(os.environ["HAMR_STB_ROOT"], split)
 
-    assert len(dataset) == StbDataset.published[split]
+    assert len(dataset) == dataset.published[split]
     for index in range(0, len(dataset), 1000):
         assert ((dataset.sample(index).joints_2d_px > -20) & (dataset.sample(index).joints_2d_px < (660, 500))).all()
