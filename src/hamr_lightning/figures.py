@@ -8,7 +8,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.integrate import trapezoid
 from torch import Tensor
 
 from hamr_lightning.rasterizer import rasterize, shade, vertex_normals
@@ -92,7 +93,7 @@ def batch_sheet(batch: HandBatch) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def prediction_sheet(
-    batch: HandBatch, prediction: HandPrediction, faces: Int[Tensor, "f 3"] | None, count: int = 8
+    batch: HandBatch, prediction: HandPrediction, faces: Int[Tensor, "f 3"] | None, count: int = 8, title: str = ""
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Show a batch's first samples, a row each: input, skeleton, mesh and mask, beside what is annotated.
 
@@ -102,6 +103,7 @@ def prediction_sheet(
         faces: The mesh's triangles; None for a model without a mesh, whose column is then left out, as that of the
             mask is without a silhouette.
         count: The greatest number of rows, at least 1.
+        title: A line above; empty for none.
 
     Raises:
         ValueError: If ``count`` is less.
@@ -110,7 +112,8 @@ def prediction_sheet(
         raise ValueError(f"count must be at least 1, got {count}")
     rows = [_prediction_tiles(batch, prediction, faces, index) for index in range(min(count, len(batch)))]
     header = np.hstack([_label(text, tile.shape[1]) for text, tile in rows[0].items()])
-    return np.vstack([header, *(np.hstack(list(tiles.values())) for tiles in rows)])
+    heading = [_label(title, header.shape[1]), header] if title else [header]
+    return np.vstack([*heading, *(np.hstack(list(tiles.values())) for tiles in rows)])
 
 
 def plot_training(metrics_csv: str | Path, path: str | Path) -> None:
@@ -134,15 +137,46 @@ def plot_training(metrics_csv: str | Path, path: str | Path) -> None:
         _plot_panel(axes, panel, curves)
     for axes in figure.axes[len(panels) :]:
         axes.remove()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    _write_whole(Path(path), buffer.getvalue())
+    _save_figure(figure, path)
+
+
+def plot_pck(
+    curves: Mapping[str, tuple[Float[np.ndarray, "t"], Float[np.ndarray, "t"]]], title: str, unit: str, path: str | Path
+) -> None:
+    """Plot PCK curves (paper, Figures 6 to 8) to a PNG, with the area under each, as a share of its range, beside.
+
+    Args:
+        curves: Thresholds and the share of points within each, by the method's name.
+        title: What the points are.
+        unit: The thresholds' unit.
+        path: Where the figure goes; written whole or not at all.
+    """
+    figure = Figure(figsize=(6.4, 4.8), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    for name, (thresholds, pck) in curves.items():
+        area = trapezoid(pck, thresholds) / np.ptp(thresholds)
+        axes.plot(thresholds, pck, label=f"{name} (AUC {area:.3f})", linewidth=1.6)
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(f"threshold ({unit})")
+    axes.set_ylabel("share of points within")
+    low, high = (end(thresholds[edge] for thresholds, _ in curves.values()) for end, edge in ((min, 0), (max, -1)))
+    axes.set_xlim(low, high)
+    axes.set_ylim(0, 1)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right", fontsize=9)
+    _save_figure(figure, path)
 
 
 def save_png(image: UInt8[np.ndarray, "h w 3"], path: str | Path) -> None:
     """Write a picture as PNG, whole or not at all, making its folder if need be."""
     _, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     _write_whole(Path(path), content.tobytes())
+
+
+def _save_figure(figure: Figure, path: str | Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    _write_whole(Path(path), buffer.getvalue())
 
 
 def _draw_joints(

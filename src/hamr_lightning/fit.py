@@ -193,7 +193,8 @@ def _report(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, data: HandDa
     for figures in trainer.validate(model, datamodule=data, verbose=False):
         validated |= figures
     folder = Path(trainer.default_root_dir)
-    figures = {key: validated[f"val/{key}"] for key in _keys(data) if f"val/{key}" in validated}
+    keys = [f"{prefix}{key}" for prefix in _prefixes(data).values() for key in FIGURES]
+    figures = {key: validated[f"val/{key}"] for key in keys if f"val/{key}" in validated}
     constant = _look_at_data(recipe, trainer, model, folder) if trainer.is_global_zero else {}
     result = FitResult(folder, trainer.global_step, figures, constant, data.skipped)
     if trainer.is_global_zero:
@@ -204,12 +205,9 @@ def _report(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, data: HandDa
     return result
 
 
-def _keys(data: HandDataModule) -> list[str]:
-    return [_in_set(name, key) for name in data.val_names for key in FIGURES]
-
-
-def _in_set(name: str, key: str) -> str:
-    return f"{name}/{key}" if name else key
+def _prefixes(data: HandDataModule) -> dict[str, str]:
+    """Return what stands before a figure's key, by the validation set's name: nothing if there is one set only."""
+    return {name: f"{name}/" if len(data.val_names) > 1 else "" for name in data.val_names}
 
 
 def _look_at_data(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, folder: Path) -> Mapping[str, float]:
@@ -225,7 +223,8 @@ def _look_at_data(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, folder
         first = next(validation)
         prediction = _predict(trainer, model, first)
         sheet = prediction_sheet(first, prediction, model.decoder.faces, SHEET_ROWS)
-        save_png(sheet, folder / "figures" / f"{_in_set(name, 'validation').replace('/', '_')}.png")
+        prefix = _prefixes(data)[name]
+        save_png(sheet, folder / "figures" / f"{prefix.replace('/', '_')}validation.png")
         size = first.image.shape[-1] if prediction.silhouette is None else prediction.silhouette.shape[-1]
         strip = partial(_annotation, size=size, with_mask=prediction.silhouette is not None)
         if constant is None:
@@ -233,7 +232,7 @@ def _look_at_data(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, folder
             training = islice(train, math.ceil(CONSTANT_SAMPLES / (train.batch_size or 1)))
             constant = Constant.best(map(strip, training), size)
         found = constant.figures(map(strip, chain([first], validation)))
-        figures |= {_in_set(name, key): value for key, value in found.items()}
+        figures |= {f"{prefix}{key}": value for key, value in found.items()}
     return figures
 
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from hamr_lightning.arguments import Problem, parameters
 from hamr_lightning.recipe_check import SECTIONS, check, data_nodes, shared_keys
-from hamr_lightning.recipe_source import OVERRIDE, RecipeError, Source, merge_overrides, read_recipe
+from hamr_lightning.recipe_source import OVERRIDE, RecipeError, Source, merge_overrides, read_recipe, rebase
 from hamr_lightning.strict_yaml import KeyPath, dump
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hamr_lightning.data.datamodule import HandDataModule
     from hamr_lightning.module import HAMRModule
 
-__all__ = ["Recipe", "RecipeError", "load_recipe", "override"]
+__all__ = ["Recipe", "RecipeError", "load_recipe", "load_variant", "override"]
 
 _DEFAULTS: Final = {"seed": 0, "renderer": None, "scheduler": None, "trainer": {}, "logger": {"name": "csv"}}
 
@@ -63,6 +63,19 @@ def override(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
         RecipeError: As :func:`load_recipe`.
     """
     return Recipe(*merge_overrides(recipe.source, overrides, shared_keys))
+
+
+def load_variant(base: Recipe, recipe: str | Path) -> Recipe:
+    """Return a base recipe with what another recipe changes of the one that it extends.
+
+    Args:
+        base: The recipe to change.
+        recipe: A path, or the name of a recipe that ships with the package. One that extends none is itself.
+
+    Raises:
+        RecipeError: As :func:`load_recipe`.
+    """
+    return Recipe(*rebase(base.source, recipe, shared_keys))
 
 
 @final
@@ -94,6 +107,11 @@ class Recipe:
     def seed(self) -> int:
         """The seed of weights, order, augmentation and rendered data."""
         return self._tree["seed"]
+
+    @property
+    def val_names(self) -> list[str]:
+        """The names of the validation sets: the registered ones, of the second of a kind ``rhd_2``."""
+        return _distinct([node["name"] for node in data_nodes(self._tree, "val").values()])
 
     @property
     def source(self) -> Source:
@@ -156,14 +174,17 @@ class Recipe:
         """
         from hamr_lightning.data.datamodule import HandDataModule
 
-        attempt = _Attempt()
-        train, val = (
-            {path: attempt(path, partial(self._build_dataset, path, split)) for path in data_nodes(self._tree, split)}
-            for split in ("train", "val")
-        )
-        self._refuse(attempt.problems)
-        assemble = partial(self._assemble_data, HandDataModule, list(train.values()), list(val.values()))
-        return self._build_or_refuse(("data",), assemble)
+        return self._build_data(HandDataModule, ("train", "val"))
+
+    def build_validation(self) -> HandDataModule:
+        """Build the data module without its training data, whose files need not be there.
+
+        Raises:
+            RecipeError: As :meth:`build_datamodule`.
+        """
+        from hamr_lightning.data.datamodule import HandDataModule
+
+        return self._build_data(HandDataModule, ("val",))
 
     def build_trainer(self, output: str | Path | None = None) -> pl.Trainer:
         """Build a trainer that keeps checkpoints and metrics in a run's folder (see :mod:`hamr_lightning.runs`).
@@ -208,6 +229,15 @@ class Recipe:
             )
         return None if renderer is None else renderer.build(faces=decoder.faces)
 
+    def _build_data(self, data_module: type[HandDataModule], splits: Sequence[str]) -> HandDataModule:
+        attempt = _Attempt()
+        built = {
+            split: [attempt(path, partial(self._build_dataset, path, split)) for path in data_nodes(self._tree, split)]
+            for split in splits
+        }
+        self._refuse(attempt.problems)
+        return self._build_or_refuse(("data",), partial(self._assemble_data, data_module, **built))
+
     def _build_dataset(self, path: KeyPath, split: str) -> HandDataset:
         part = self._parts[path]
         shared = {"seed": self.seed, "hand": self._parts["decoder",].argument("hand")}
@@ -216,18 +246,20 @@ class Recipe:
         return part.build(split=split, **filled_in)
 
     def _assemble_data(
-        self, data_module: type[HandDataModule], train: Sequence[HandDataset], val: Sequence[HandDataset]
+        self, data_module: type[HandDataModule], val: Sequence[HandDataset], train: Sequence[HandDataset] = ()
     ) -> HandDataModule:
-        from hamr_lightning.data.mixture import Mixture
-
-        weights = [float(node.get("weight", 1)) for node in data_nodes(self._tree, "train").values()]
-        names = _distinct([node["name"] for node in data_nodes(self._tree, "val").values()])
         return data_module(
-            train[0] if weights == [1.0] else Mixture(train, weights, self.seed),
-            val[0] if len(val) == 1 else dict(zip(names, val, strict=True)),
+            self._mix(train) if train else None,
+            dict(zip(self.val_names, val, strict=True)),
             seed=self.seed,
             **self._parts["data", "module"].arguments,
         )
+
+    def _mix(self, datasets: Sequence[HandDataset]) -> HandDataset:
+        from hamr_lightning.data.mixture import Mixture
+
+        weights = [float(node.get("weight", 1)) for node in data_nodes(self._tree, "train").values()]
+        return datasets[0] if weights == [1.0] else Mixture(datasets, weights, self.seed)
 
     def _build_or_refuse(self, path: KeyPath, build: Callable[[], Any]) -> Any:
         attempt = _Attempt()

@@ -42,9 +42,31 @@ def read_recipe(recipe: str | Path, kept_keys: KeptKeys) -> Source:
         RecipeError: If a file is missing or is no YAML mapping, or if files extend each other in a circle.
     """
     path = find_recipe(recipe)
-    source = _read_chain(path, (), kept_keys)
+    own, *bases = _chain(path, ())
+    source = Source({}, {})
+    for base in reversed(bases):
+        base.tree.pop("name", None)
+        source = _merge(source, base, kept_keys)
+    source = _merge(source, own, kept_keys)
     source.tree.setdefault("name", path.stem)
     return source
+
+
+def rebase(base: Source, recipe: str | Path, kept_keys: KeptKeys) -> Source:
+    """Merge into a base what a recipe changes of its own one: all that it and those that it extends set, but the last.
+
+    A recipe that extends none is itself.
+
+    Raises:
+        RecipeError: As :func:`read_recipe`.
+    """
+    path = find_recipe(recipe)
+    *changes, _ = chain = _chain(path, ())
+    changed = base if changes else Source({}, {})
+    changed.tree.pop("name", None)
+    for own in reversed(changes or chain):
+        changed = _merge(changed, own, kept_keys)
+    return Source({"name": path.stem, **changed.tree}, changed.origins)
 
 
 def merge_overrides(base: Source, overrides: Sequence[str], kept_keys: KeptKeys) -> Source:
@@ -85,14 +107,15 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
 
 
-def _read_chain(path: Path, children: tuple[Path, ...], kept_keys: KeptKeys) -> Source:
+def _chain(path: Path, children: tuple[Path, ...]) -> list[Source]:
+    """Return what a recipe's file sets itself, then what the one that it extends does, and so on."""
     identity = path.resolve()
     if identity in children:
         circle = " -> ".join(map(str, (*children[children.index(identity) :], identity)))
         raise RecipeError([f"{path}: recipes extend each other in a circle: {circle}"])
     own = _read(path)
     if "extends" not in own.tree:
-        return own
+        return [own]
     named = own.tree.pop("extends")
     if not isinstance(named, str):
         raise RecipeError(
@@ -103,9 +126,7 @@ def _read_chain(path: Path, children: tuple[Path, ...], kept_keys: KeptKeys) -> 
         base_path = find_recipe(beside if beside.is_file() else named)
     except RecipeError as error:
         raise RecipeError([f"{own.origins['extends',]}: extends: {error}"]) from error
-    base = _read_chain(base_path, (*children, identity), kept_keys)
-    base.tree.pop("name", None)
-    return _merge(base, own, kept_keys)
+    return [own, *_chain(base_path, (*children, identity))]
 
 
 def _read(path: Path) -> Source:

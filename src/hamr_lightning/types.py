@@ -29,22 +29,22 @@ class _TensorRecord:
 
     def to(self: _Record, *args: Any, **kwargs: Any) -> _Record:
         """Return a copy with every tensor passed through :meth:`torch.Tensor.to`."""
-        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self: _Record) -> _Record:
         """Return a copy in page-locked memory."""
-        return self._map(lambda tensor: tensor.pin_memory())
+        return self.map(lambda tensor: tensor.pin_memory())
 
     def detach(self: _Record) -> _Record:
         """Return a copy cut off from the autograd graph."""
-        return self._map(lambda tensor: tensor.detach())
+        return self.map(lambda tensor: tensor.detach())
 
-    def _map(self: _Record, function: Callable[[Tensor], Tensor]) -> _Record:
+    def map(self: _Record, function: Callable[[Tensor], Tensor]) -> _Record:
         def apply(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return function(value)
             if isinstance(value, _TensorRecord):
-                return value._map(function)
+                return value.map(function)
             if isinstance(value, tuple):
                 return tuple(apply(item) for item in value)
             return value

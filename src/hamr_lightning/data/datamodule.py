@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -73,12 +74,17 @@ class ValLoader(DataLoader[HandBatch]):
         self.skipped = skipped
 
     def __iter__(self) -> Iterator[HandBatch]:  # type: ignore[override]
-        """Yield the batches that have a sample.
+        """Yield the batches that have a sample, and with them what was wrong with those before that have none.
 
         Raises:
             SampleError: If more samples are skipped than may be.
         """
-        return filter(len, self.skipped.watch(super().__iter__()))
+        pending: tuple[str, ...] = ()
+        for batch in self.skipped.watch(super().__iter__()):
+            pending += batch.skipped
+            if len(batch):
+                yield replace(batch, skipped=pending)
+                pending = ()
 
 
 class HandDataModule(pl.LightningDataModule):
@@ -93,8 +99,9 @@ class HandDataModule(pl.LightningDataModule):
     ``if __name__ == "__main__"``, and a data set of one's own must be importable.
 
     Args:
-        train: Data to train on, not empty; for several sets see :class:`~hamr_lightning.data.mixture.Mixture`.
-        val: Data to validate on, not empty, or several sets by name.
+        train: Data to train on, not empty; for several sets see :class:`~hamr_lightning.data.mixture.Mixture`. None
+            where there is nothing but validation.
+        val: Data to validate on, not empty; or sets by name.
         batch_size: Samples per batch and rank, at least 1.
         workers: Worker processes for each of the loaders, no more than there are processors; 0 loads in the training
             process.
@@ -111,7 +118,7 @@ class HandDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        train: HandDataset,
+        train: HandDataset | None,
         val: HandDataset | Mapping[str, HandDataset],
         batch_size: int = 32,
         workers: int = 0,
@@ -129,14 +136,15 @@ class HandDataModule(pl.LightningDataModule):
         self._batch_size, self._seed = batch_size, seed
         self.workers = min(workers, os.cpu_count() or 1)
         crop = HandCrop(image_size, margin)
-        self._train = CroppedHands(train, HandCrop(image_size, margin, augmentation or Augmentation.none()), seed)
-        sets = val if isinstance(val, Mapping) else {"": val}
+        varied = HandCrop(image_size, margin, augmentation or Augmentation.none())
+        self._train = None if train is None else CroppedHands(train, varied, seed)
+        sets = val if isinstance(val, Mapping) else {"val": val}
         self._val = {name: CroppedHands(dataset, crop, seed) for name, dataset in sets.items()}
         self._skipped = Skipped(max_skipped)
 
     @property
     def val_names(self) -> Sequence[str]:
-        """The names of the validation sets; a single set's is empty."""
+        """The names of the validation sets; "val" for one that was given without."""
         return tuple(self._val)
 
     @property
@@ -148,8 +156,10 @@ class HandDataModule(pl.LightningDataModule):
         """Return this rank's loader of training batches.
 
         Raises:
-            UserError: If the data set is too small for one batch on every rank.
+            UserError: If the data set is too small for one batch on every rank, or there is none.
         """
+        if self._train is None:
+            raise UserError("there is no data to train on in this data module")
         rank, replicas = self._rank_and_replicas()
         largest = len(self._train) // replicas
         if self._batch_size > largest:
@@ -163,7 +173,7 @@ class HandDataModule(pl.LightningDataModule):
         )
 
     def val_dataloaders(self) -> dict[str, DataLoader[HandBatch]]:
-        """Return this rank's loader of each validation set, by its name; a single set's name is empty.
+        """Return this rank's loader of each validation set, by its name.
 
         Raises:
             UserError: If a data set has less than one sample for every rank.
@@ -171,8 +181,9 @@ class HandDataModule(pl.LightningDataModule):
         rank, replicas = self._rank_and_replicas()
         for name, dataset in self._val.items():
             if len(dataset) < replicas:
-                which = f"data.val {name}".rstrip()
-                raise UserError(f"{which} has {len(dataset)} samples, which is too few for {replicas} rank(s)")
+                raise UserError(
+                    f"the validation set {name} has {len(dataset)} samples, which is too few for {replicas} rank(s)"
+                )
         arguments = {"collate_fn": collate, **self._loader_arguments()}
         return {
             name: ValLoader(dataset=dataset, sampler=range(rank, len(dataset), replicas), **arguments)
@@ -182,7 +193,7 @@ class HandDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[HandBatch] | dict[str, DataLoader[HandBatch]]:
         """Return the loader of the validation set, or those of several as :meth:`val_dataloaders` does."""
         loaders = self.val_dataloaders()
-        return loaders[""] if [*loaders] == [""] else loaders
+        return loaders if len(loaders) > 1 else loaders.popitem()[1]
 
     def _rank_and_replicas(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

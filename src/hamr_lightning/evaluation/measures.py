@@ -1,0 +1,135 @@
+"""What is measured of each sample, by name: errors of its joints, vertices, mask and camera.
+
+A measure is a function of predictions and a batch that returns values, (b, n), and which of them count: those that the
+batch has the annotation for.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from hamr_lightning.metrics import align, camera_errors, f_score, mask_iou, point_errors_2d, point_errors_mm
+from hamr_lightning.projection import fit_camera
+from hamr_lightning.skeleton import FINGERTIPS
+from hamr_lightning.types import HandBatch, HandPrediction
+
+Measured: TypeAlias = tuple[Float[Tensor, "b n"], Bool[Tensor, "b n"]]
+Measure: TypeAlias = Callable[[HandPrediction, HandBatch], Measured]
+
+
+def to_source_pixels(joints_2d: Float[Tensor, "b n 2"], batch: HandBatch) -> Float[Tensor, "b n 2"]:
+    """Return points of a batch's crops, in crop units, as pixels of the source images.
+
+    Raises:
+        ValueError: If the batch does not say where its crops lie.
+    """
+    if batch.crop_to_image is None:
+        raise ValueError("HandBatch.crop_to_image is None: without it, pixels of the source image are not known")
+    mirrored = torch.zeros(len(batch), dtype=torch.bool) if batch.mirrored is None else batch.mirrored
+    side = torch.where(mirrored, -1.0, 1.0).to(joints_2d)[:, None]
+    unmirrored = torch.stack([side * joints_2d[..., 0], joints_2d[..., 1]], dim=-1)
+    linear, offset = batch.crop_to_image[:, :, :2], batch.crop_to_image[:, None, :, 2]
+    return unmirrored @ linear.mT + offset
+
+
+def _joints_mm(alignment: str) -> Measure:
+    def measure(prediction: HandPrediction, batch: HandBatch) -> Measured:
+        if batch.joints_camera is None:
+            return _nothing(batch)
+        valid = batch.validity("joints_camera")
+        return point_errors_mm(prediction.joints_3d, batch.joints_camera, valid, alignment)
+
+    return measure
+
+
+def _tips_mm(prediction: HandPrediction, batch: HandBatch) -> Measured:
+    if batch.joints_camera is None:
+        return _nothing(batch)
+    tips = list(FINGERTIPS)
+    valid = batch.validity("joints_camera")[:, tips]
+    return point_errors_mm(prediction.joints_3d[:, tips], batch.joints_camera[:, tips], valid, "centroid_scale")
+
+
+def _joints_px(prediction: HandPrediction, batch: HandBatch) -> Measured:
+    if batch.joints_2d is None or batch.crop_to_image is None:
+        return _nothing(batch)
+    predicted, annotated = (to_source_pixels(joints, batch) for joints in (prediction.joints_2d, batch.joints_2d))
+    return point_errors_2d(predicted, annotated), batch.validity("joints_2d")
+
+
+def _joints_crop(prediction: HandPrediction, batch: HandBatch) -> Measured:
+    if batch.joints_2d is None:
+        return _nothing(batch)
+    return point_errors_2d(prediction.joints_2d, batch.joints_2d), batch.validity("joints_2d")
+
+
+def _vertices_mm(alignment: str) -> Measure:
+    def measure(prediction: HandPrediction, batch: HandBatch) -> Measured:
+        if batch.vertices is None or not _same_vertices(prediction, batch):
+            return _nothing(batch)
+        valid = batch.validity("vertices")[:, None].expand(batch.vertices.shape[:2])
+        return point_errors_mm(prediction.vertices, batch.vertices, valid, alignment)
+
+    return measure
+
+
+def _f_score(threshold_mm: float, alignment: str) -> Measure:
+    def measure(prediction: HandPrediction, batch: HandBatch) -> Measured:
+        if batch.vertices is None or not _same_vertices(prediction, batch):
+            return _nothing(batch)
+        valid = batch.validity("vertices")
+        points = valid[:, None].expand(batch.vertices.shape[:2])
+        aligned, usable = align(prediction.vertices, batch.vertices, points, alignment)
+        scores = f_score(aligned.to(prediction.vertices), batch.vertices, threshold_mm)
+        return scores[:, None], (valid & usable.to(valid.device))[:, None]
+
+    return measure
+
+
+def _iou(prediction: HandPrediction, batch: HandBatch) -> Measured:
+    if batch.mask is None or prediction.silhouette is None:
+        return _nothing(batch)
+    return mask_iou(prediction.silhouette, batch.mask)[:, None], batch.validity("mask")[:, None]
+
+
+def _camera(part: int) -> Measure:
+    def measure(prediction: HandPrediction, batch: HandBatch) -> Measured:
+        if batch.joints_3d is None or batch.joints_2d is None:
+            return _nothing(batch)
+        valid = batch.validity("joints_3d") & batch.validity("joints_2d")
+        *errors, counts = camera_errors(prediction.camera, fit_camera(batch.joints_3d, batch.joints_2d, valid))
+        return errors[part][:, None], counts[:, None]
+
+    return measure
+
+
+def _same_vertices(prediction: HandPrediction, batch: HandBatch) -> bool:
+    return batch.vertices is not None and prediction.vertices.shape == batch.vertices.shape
+
+
+def _nothing(batch: HandBatch) -> Measured:
+    shape = (len(batch), 1)
+    return batch.image.new_zeros(shape), torch.zeros(shape, dtype=torch.bool, device=batch.image.device)
+
+
+MEASURES: Final[Mapping[str, Measure]] = {
+    "joints_root_mm": _joints_mm("root"),
+    "joints_root_scale_mm": _joints_mm("root_scale"),
+    "joints_procrustes_mm": _joints_mm("procrustes"),
+    "tips_centroid_scale_mm": _tips_mm,
+    "joints_px": _joints_px,
+    "joints_crop": _joints_crop,
+    "vertices_root_mm": _vertices_mm("none"),
+    "vertices_procrustes_mm": _vertices_mm("procrustes"),
+    "f_5mm_root": _f_score(5, "none"),
+    "f_15mm_root": _f_score(15, "none"),
+    "f_5mm_procrustes": _f_score(5, "procrustes"),
+    "f_15mm_procrustes": _f_score(15, "procrustes"),
+    "iou": _iou,
+    "camera_scale": _camera(0),
+    "camera_mm": _camera(1),
+}
+"""Every measure by its name: what, how the prediction is aligned, and the unit."""

@@ -1,0 +1,69 @@
+"""From a checkpoint to the figures of its model on every validation set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from hamr_lightning.checkpoint import load_checkpoint
+from hamr_lightning.errors import UserError
+from hamr_lightning.evaluation.evaluate import Evaluation, evaluate
+from hamr_lightning.evaluation.protocols import PROTOCOLS
+from hamr_lightning.evaluation.report import curves_of, read_curves, write_report
+from hamr_lightning.recipe import Recipe
+from hamr_lightning.types import HandBatch, HandPrediction
+
+
+def evaluate_checkpoint(
+    checkpoint: Path,
+    overrides: Sequence[str],
+    protocol: str,
+    folder: Path,
+    curves: Path | None = None,
+    device: str | None = None,
+) -> dict[str, Evaluation]:
+    """Evaluate a checkpoint's model on its recipe's validation sets, and write each one's report.
+
+    Args:
+        checkpoint: Of hamr-fit.
+        overrides: Changes to its recipe, such as ``data.name=rhd`` and ``data.root=DIR``.
+        protocol: A name of :data:`PROTOCOLS`.
+        folder: Where the reports go, a folder in it for each set.
+        curves: A file of published curves, see :func:`hamr_lightning.evaluation.report.read_curves`.
+        device: Where the model runs; None takes a GPU if there is one.
+
+    Returns:
+        The evaluations by the set's name.
+
+    Raises:
+        CheckpointError, RecipeError, CurvesError: If a file is missing or has mistakes.
+        UserError: If the protocol or the device is not known, or no sample can be read.
+    """
+    if protocol not in PROTOCOLS:
+        raise UserError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    published = {} if curves is None else read_curves(curves)
+    place = _device(device)
+    if PROTOCOLS[protocol].to_scorer is not None:
+        overrides = [*overrides, "data.max_skipped=0"]  # a scorer wants a prediction for every picture
+    model = load_checkpoint(checkpoint, overrides).to(place)
+    data = Recipe(model.hparams["recipe"], {(): str(checkpoint)}).build_validation()
+
+    def predict(batch: HandBatch) -> HandPrediction:
+        return model(batch.image)
+
+    evaluations = {}
+    for name, loader in data.val_dataloaders().items():
+        batches = (batch.to(place) for batch in tqdm(loader, desc=name, leave=False))
+        evaluations[name] = evaluate(predict, batches, PROTOCOLS[protocol])
+        write_report(evaluations[name], folder / name, model.decoder.faces, curves_of(published, name))
+    return evaluations
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
