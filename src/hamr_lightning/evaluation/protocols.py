@@ -112,8 +112,8 @@ _PAPER: Final = Protocol(
         "camera_error_mm": Figure("camera: translation error (mm)", "camera_mm", _mean),
     },
     {
-        "pck_3d": Plot("3D PCK", ("joints_root_mm", "tips_centroid_scale_mm"), "mm", 20, 50, 61),
-        "pck_2d": Plot("2D PCK", ("joints_px",), "px", 0, 30, 61),
+        "pck_3d": Plot("3D PCK", ("joints_root_mm", "tips_centroid_scale_mm"), "mm", 20, 50, 20),
+        "pck_2d": Plot("2D PCK", ("joints_px",), "px", 0, 30, 31),
     },
 )
 """HAMR's own: Figures 6 to 8 by ``auc_3d`` and ``pck_3d`` (of Dexter+Object by the tips), Figure 7 by ``auc_2d`` and
