@@ -49,7 +49,7 @@ class TrainLoader(DataLoader[HandBatch]):
         """
         # Only here, at the first batch, has Lightning told the sampler which epoch it is.
         resumed, self._resumed = self._resumed, None
-        self._given = resumed["batches"] if resumed and resumed["epoch"] == self.sampler.epoch else 0
+        self._given = resumed["batches"] if resumed and resumed["epoch"] == self._epoch else 0
         self.sampler.start = self._given * (self.batch_size or 1)
         for batch in self.skipped.watch(super().__iter__()):
             if not len(batch):
@@ -59,11 +59,15 @@ class TrainLoader(DataLoader[HandBatch]):
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and how many of its batches have been given."""
-        return {"epoch": self.sampler.epoch, "batches": self._given}
+        return {"epoch": self._epoch, "batches": self._given}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on where a state was saved."""
         self._resumed = state
+
+    @property
+    def _epoch(self) -> int:
+        return getattr(self.sampler, "epoch", 0)  # Lightning's overfit_batches puts a sampler without epochs here
 
 
 class ValLoader(DataLoader[HandBatch]):
@@ -74,17 +78,22 @@ class ValLoader(DataLoader[HandBatch]):
         self.skipped = skipped
 
     def __iter__(self) -> Iterator[HandBatch]:  # type: ignore[override]
-        """Yield the batches that have a sample, and with them what was wrong with those before that have none.
+        """Yield the batches that have a sample, and with them what was wrong with those beside that have none.
 
         Raises:
             SampleError: If more samples are skipped than may be.
         """
-        pending: tuple[str, ...] = ()
+        held: HandBatch | None = None
         for batch in self.skipped.watch(super().__iter__()):
-            pending += batch.skipped
-            if len(batch):
-                yield replace(batch, skipped=pending)
-                pending = ()
+            if held is None:
+                held = batch
+            elif len(held) and len(batch):
+                yield held
+                held = batch
+            else:
+                held = replace(held if len(held) else batch, skipped=held.skipped + batch.skipped)
+        if held is not None and len(held):
+            yield held
 
 
 class HandDataModule(pl.LightningDataModule):
