@@ -287,7 +287,7 @@ def test_a_sample_that_cannot_be_read_is_left_out_and_reported(small, tmp_path, 
     assert "1 sample(s) cannot be read, more than data.max_skipped, 0: pictures/1.png" in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore:You requested to overfit but enabled train dataloader shuffling")
+@pytest.mark.filterwarnings("ignore:You requested to overfit")  # Lightning replaces our samplers, and says so
 def test_lightning_may_overfit_some_batches(small, tmp_path):
     given = ["--recipe", small, "--output", "run", "--trainer.overfit_batches=2", "--trainer.max_epochs=2"]
     assert fit_command(given) == 0
