@@ -5,18 +5,20 @@ study's folder holds a run's folder for each recipe, ``recipes/``, and in the en
 protocol's plots for each data set with a curve for each recipe.
 """
 
-import csv
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hamr_lightning.atomic import written_whole
 from hamr_lightning.errors import UserError
 from hamr_lightning.evaluation.protocols import PROTOCOLS
-from hamr_lightning.evaluation.report import THIS, Curve, read_curves
+from hamr_lightning.evaluation.report import THIS, Curve, read_curves, write_table
 from hamr_lightning.figures import plot_pck
 from hamr_lightning.recipe import Recipe
 from hamr_lightning.runs import LAST, RECIPE
@@ -24,6 +26,7 @@ from hamr_lightning.runs import LAST, RECIPE
 TABLE: Final = "ablation.csv"
 _SAME: Final = ("seed", "data")
 _SIGNALLED: Final = 128
+_STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class AblationError(UserError):
@@ -31,7 +34,7 @@ class AblationError(UserError):
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
-    """A signal has stopped a training, whose state is saved."""
+    """A signal has stopped a training, whose state is saved, or an evaluation."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"stopped with status {status}; the same command goes on")
@@ -72,7 +75,7 @@ def ablate(recipes: Sequence[Recipe], folder: Path, protocol: str) -> list[Resul
 
     Raises:
         AblationError: If the recipes cannot be compared, or the folder holds runs of other recipes.
-        Interrupted: If a signal has stopped a training.
+        Interrupted: If SIGINT or SIGTERM has stopped it.
     """
     _check(recipes, folder)
     results = [_run(recipe, folder, protocol) for recipe in recipes]
@@ -103,14 +106,15 @@ def _check(recipes: Sequence[Recipe], folder: Path) -> None:
 def _run(recipe: Recipe, folder: Path, protocol: str) -> Result:
     run = folder / recipe.name
     written = folder / "recipes" / f"{recipe.name}.yaml"
-    written.parent.mkdir(parents=True, exist_ok=True)
-    written.write_text(recipe.to_yaml(), encoding="utf-8")
-    reports = {name: run / "evaluation" / protocol / name for name in recipe.val_names}
+    with written_whole(written) as file:
+        file.write_text(recipe.to_yaml(), encoding="utf-8")
+    evaluation = run / "evaluation" / f"{LAST.stem}_{protocol}"
+    reports = {name: evaluation / name for name in recipe.val_names}
     steps: dict[str, tuple[list[Path], list[str | Path]]] = {
         "training": ([run / "metrics.json"], ["fit", "--recipe", written, "--output", run, "--resume", "auto"]),
         "evaluation": (
             [report / "metrics.json" for report in reports.values()],
-            ["evaluate", "--checkpoint", run / LAST, "--protocol", protocol],
+            ["evaluate", "--checkpoint", run / LAST, "--protocol", protocol, "--output", evaluation],
         ),
     }
     for step, (results, command) in steps.items():
@@ -123,30 +127,40 @@ def _run(recipe: Recipe, folder: Path, protocol: str) -> Result:
 
 
 def _call(command: Sequence[str | Path]) -> int:
-    """Run one of the package's commands to its end, also when Ctrl-C asks it to save and stop."""
+    """Run one of the package's commands to its end, also when a signal asks it to save and stop."""
     name, *arguments = map(str, command)
     process = subprocess.Popen([sys.executable, "-m", f"hamr_lightning.cli.{name}", *arguments])
-    while True:
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            continue
-        if status > _SIGNALLED:
-            raise Interrupted(status)
-        return status
+    with _left_to(process):
+        status = process.wait()
+    if -status in _STOPS:  # so early that the command could not answer
+        status = _SIGNALLED - status
+    if status - _SIGNALLED in _STOPS:
+        raise Interrupted(status)
+    return status
+
+
+@contextmanager
+def _left_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Leave SIGINT, which a terminal sends to both, to another process, and pass SIGTERM on to it."""
+    during = {signal.SIGINT: lambda *_: None, signal.SIGTERM: lambda *_: process.terminate()}
+    before = {signum: signal.signal(signum, handler) for signum, handler in during.items()}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _write_table(results: Sequence[Result], protocol: str, path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["recipe", "set", *PROTOCOLS[protocol].figures, "failure"])
-        for result in results:
-            if result.failure:
-                writer.writerow([result.name, "", *("" for _ in PROTOCOLS[protocol].figures), result.failure])
-            for name in result.reports:
-                figures = result.figures(name)
-                row = [f"{figures[key]:.6g}" if key in figures else "" for key in PROTOCOLS[protocol].figures]
-                writer.writerow([result.name, name, *row, ""])
+    keys = list(PROTOCOLS[protocol].figures)
+    rows = [["recipe", "set", *keys, "failure"]]
+    for result in results:
+        if result.failure:
+            rows.append([result.name, "", *[""] * len(keys), result.failure])
+        for name in result.reports:
+            figures = result.figures(name)
+            rows.append([result.name, name, *(f"{figures[key]:.6g}" if key in figures else "" for key in keys), ""])
+    write_table(rows, path)
 
 
 def _write_plots(results: Sequence[Result], folder: Path, protocol: str) -> None:

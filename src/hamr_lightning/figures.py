@@ -5,9 +5,7 @@ Pictures are RGB arrays; a function returns a new one and leaves its arguments a
 """
 
 import csv
-import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -20,6 +18,7 @@ from matplotlib.figure import Figure
 from scipy.integrate import trapezoid
 from torch import Tensor
 
+from hamr_lightning.atomic import written_whole
 from hamr_lightning.rasterizer import rasterize, shade, vertex_normals
 from hamr_lightning.skeleton import BONES, JOINT_COUNT
 from hamr_lightning.types import HandBatch, HandPrediction
@@ -143,23 +142,25 @@ def plot_training(metrics_csv: str | Path, path: str | Path) -> None:
 def plot_pck(
     curves: Mapping[str, tuple[Float[np.ndarray, "t"], Float[np.ndarray, "t"]]], title: str, unit: str, path: str | Path
 ) -> None:
-    """Plot PCK curves (paper, Figures 6 to 8) to a PNG, with the area under each, as a share of its range, beside.
+    """Plot PCK curves (paper, Figures 6 to 8) to a PNG, each with the area under it.
+
+    The picture's range, of which the areas are shares too, is the first curve's; one that does not cover it has no
+    area.
 
     Args:
-        curves: Thresholds and the share of points within each, by the method's name.
+        curves: Increasing thresholds and the share of points within each, by the method's name.
         title: What the points are.
         unit: The thresholds' unit.
         path: Where the figure goes; written whole or not at all.
     """
     figure = Figure(figsize=(6.4, 4.8), dpi=110, layout="constrained")
     axes = figure.subplots()
-    for name, (thresholds, pck) in curves.items():
-        area = trapezoid(pck, thresholds) / np.ptp(thresholds)
-        axes.plot(thresholds, pck, label=f"{name} (AUC {area:.3f})", linewidth=1.6)
+    low, high = next(iter(curves.values()))[0][[0, -1]].tolist()
+    for name, curve in curves.items():
+        axes.plot(*curve, label=f"{name}{_area_label(curve, low, high)}", linewidth=1.6)
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(f"threshold ({unit})")
     axes.set_ylabel("share of points within")
-    low, high = (end(thresholds[edge] for thresholds, _ in curves.values()) for end, edge in ((min, 0), (max, -1)))
     axes.set_xlim(low, high)
     axes.set_ylim(0, 1)
     axes.grid(alpha=0.25)
@@ -170,13 +171,22 @@ def plot_pck(
 def save_png(image: UInt8[np.ndarray, "h w 3"], path: str | Path) -> None:
     """Write a picture as PNG, whole or not at all, making its folder if need be."""
     _, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    _write_whole(Path(path), content.tobytes())
+    with written_whole(path) as file:
+        file.write_bytes(content.tobytes())
 
 
 def _save_figure(figure: Figure, path: str | Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    _write_whole(Path(path), buffer.getvalue())
+    with written_whole(path) as file:
+        figure.savefig(file, format="png")
+
+
+def _area_label(curve: tuple[Float[np.ndarray, "t"], Float[np.ndarray, "t"]], low: float, high: float) -> str:
+    thresholds, pck = curve
+    if thresholds[0] > low or thresholds[-1] < high:
+        return ""
+    inside = thresholds[(thresholds > low) & (thresholds < high)]
+    steps = np.concatenate([[low], inside, [high]])
+    return f" (AUC {trapezoid(np.interp(steps, thresholds, pck), steps) / (high - low):.3f})"
 
 
 def _draw_joints(
@@ -331,10 +341,3 @@ def _plot_panel(axes: Axes, panel: str, curves: dict[str, Float[np.ndarray, "n 2
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(fontsize=8, frameon=False)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
 from hamr_lightning import runs
+from hamr_lightning.atomic import written_whole
 from hamr_lightning.baseline import Constant
 from hamr_lightning.checkpoint import read_checkpoint, restore_weights, saved_recipe
 from hamr_lightning.data.datamodule import HandDataModule
@@ -199,7 +200,8 @@ def _report(recipe: Recipe, trainer: pl.Trainer, model: HAMRModule, data: HandDa
     result = FitResult(folder, trainer.global_step, figures, constant, data.skipped)
     if trainer.is_global_zero:
         summary = {name: value for name, value in asdict(result).items() if name != "folder"}
-        folder.joinpath("metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        with written_whole(folder / "metrics.json") as file:
+            file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         if (folder / METRICS).is_file():
             plot_training(folder / METRICS, folder / "figures" / "training.png")
     return result

@@ -42,18 +42,11 @@ def read_recipe(recipe: str | Path, kept_keys: KeptKeys) -> Source:
         RecipeError: If a file is missing or is no YAML mapping, or if files extend each other in a circle.
     """
     path = find_recipe(recipe)
-    own, *bases = _chain(path, ())
-    source = Source({}, {})
-    for base in reversed(bases):
-        base.tree.pop("name", None)
-        source = _merge(source, base, kept_keys)
-    source = _merge(source, own, kept_keys)
-    source.tree.setdefault("name", path.stem)
-    return source
+    return _merge_chain(path, _chain(path, ()), kept_keys)
 
 
 def rebase(base: Source, recipe: str | Path, kept_keys: KeptKeys) -> Source:
-    """Merge into a base what a recipe changes of its own one: all that it and those that it extends set, but the last.
+    """Merge into a base what a recipe changes of its own one: what it and all that it extends set, but for the last.
 
     A recipe that extends none is itself.
 
@@ -61,12 +54,8 @@ def rebase(base: Source, recipe: str | Path, kept_keys: KeptKeys) -> Source:
         RecipeError: As :func:`read_recipe`.
     """
     path = find_recipe(recipe)
-    *changes, _ = chain = _chain(path, ())
-    changed = base if changes else Source({}, {})
-    changed.tree.pop("name", None)
-    for own in reversed(changes or chain):
-        changed = _merge(changed, own, kept_keys)
-    return Source({"name": path.stem, **changed.tree}, changed.origins)
+    *changes, last = _chain(path, ())
+    return _merge_chain(path, [*changes, base if changes else last], kept_keys)
 
 
 def merge_overrides(base: Source, overrides: Sequence[str], kept_keys: KeptKeys) -> Source:
@@ -127,6 +116,17 @@ def _chain(path: Path, children: tuple[Path, ...]) -> list[Source]:
     except RecipeError as error:
         raise RecipeError([f"{own.origins['extends',]}: extends: {error}"]) from error
     return [own, *_chain(base_path, (*children, identity))]
+
+
+def _merge_chain(path: Path, chain: Sequence[Source], kept_keys: KeptKeys) -> Source:
+    """Merge a recipe's own file, the first, into what it extends; the name alone is not inherited."""
+    own, *bases = chain
+    source = Source({}, {})
+    for base in reversed(bases):
+        nameless = {section: node for section, node in base.tree.items() if section != "name"}
+        source = _merge(source, Source(nameless, base.origins), kept_keys)
+    source = _merge(source, own, kept_keys)
+    return Source({"name": path.stem, **source.tree}, source.origins)
 
 
 def _read(path: Path) -> Source:

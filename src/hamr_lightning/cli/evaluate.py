@@ -33,7 +33,8 @@ def _run(given: list[str]) -> int:
         "--output",
         type=Path,
         metavar="DIR",
-        help="folder for the reports, one in it for each data set (default: evaluation/PROTOCOL in the run's folder)",
+        help="folder for the reports, one in it for each data set (default: evaluation/CHECKPOINT_PROTOCOL in the "
+        "run's folder, such as evaluation/last_paper)",
     )
     parser.add_argument(
         "--curves",
@@ -47,7 +48,7 @@ def _run(given: list[str]) -> int:
 
     from hamr_lightning.evaluation.run import evaluate_checkpoint
 
-    folder = options.output or _folder_beside(options.checkpoint) / "evaluation" / options.protocol
+    folder = options.output or _default_folder(options.checkpoint, options.protocol)
     evaluations = evaluate_checkpoint(
         options.checkpoint, overrides, options.protocol, folder, curves=options.curves, device=options.device
     )
@@ -56,8 +57,9 @@ def _run(given: list[str]) -> int:
     return 0
 
 
-def _folder_beside(checkpoint: Path) -> Path:
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+def _default_folder(checkpoint: Path, protocol: str) -> Path:
+    run = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return run / "evaluation" / f"{checkpoint.stem}_{protocol}"
 
 
 def _table(name: str, evaluation: "Evaluation", folder: Path) -> str:

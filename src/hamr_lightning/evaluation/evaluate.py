@@ -21,7 +21,7 @@ EXTREMES: Final = 8
 
 @dataclass(frozen=True, order=True)
 class Sample:
-    """A sample as predicted, and its error by the protocol's first measure that its annotation allows."""
+    """A sample as predicted, and its mean error by :attr:`Evaluation.ranked_by`."""
 
     error: float
     number: int
@@ -42,14 +42,17 @@ class Evaluation:
     """Every measure that any sample has the annotation for, of every sample."""
     counts: Mapping[str, Bool[np.ndarray, "n points"]]
     """Which of them count."""
-    worst: Sequence[Sample]
-    """The worst first, by :attr:`ranked_by`."""
-    best: Sequence[Sample]
     ranked_by: str
-    """The measure, empty if there was none."""
-    joints: Float[np.ndarray, "n 21 3"]
-    """The predictions in the source image's camera, metres, at the annotated root; relative to the root if none is."""
-    vertices: Float[np.ndarray, "n v 3"]
+    """The measure by which samples are the worst and the best: the plots' first that is known; empty if none is."""
+    worst: Sequence[Sample]
+    """The worst first."""
+    best: Sequence[Sample]
+    """The best first."""
+    predicted: tuple[Float[np.ndarray, "n 21 3"], Float[np.ndarray, "n v 3"]] | None
+    """Joints and vertices as the official scorer takes them, None if the protocol has no scorer.
+
+    Metres; points relative to the root are placed at the annotated one, if it is known.
+    """
 
     def figures(self) -> dict[str, float]:
         """Return the protocol's figures, those for which there was annotation."""
@@ -70,14 +73,7 @@ class Evaluation:
 
     def errors(self) -> dict[str, Float[np.ndarray, "n"]]:
         """Return each measure's mean over the points of each sample; NaN where none counts."""
-        means = {}
-        for name, values in self.values.items():
-            counts = self.counts[name]
-            total = np.where(counts, values, 0).sum(axis=1, dtype=np.float64)
-            means[name] = np.divide(
-                total, counts.sum(axis=1), out=np.full(len(values), np.nan), where=counts.any(axis=1)
-            )
-        return means
+        return {name: _sample_means(values, self.counts[name]) for name, values in self.values.items()}
 
 
 @torch.no_grad()
@@ -92,13 +88,13 @@ def evaluate(
         protocol: What to measure.
 
     Raises:
-        UserError: If there is no batch, or a prediction is not finite.
+        UserError: If there is no sample, or a prediction is not finite.
     """
     measured: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in protocol.measures()}
-    extremes = _Extremes()
+    extremes = _Extremes(protocol.ranking())
     sources: list[str] = []
     skipped: list[str] = []
-    joints, vertices = [], []
+    placed: list[tuple[np.ndarray, np.ndarray]] = []
     for batch in batches:
         skipped += batch.skipped
         if not len(batch):
@@ -108,32 +104,33 @@ def evaluate(
             values, counts = MEASURES[name](prediction, batch)
             results.append((_array(values), _array(counts)))
         extremes.add(batch, prediction, {name: results[-1] for name, results in measured.items()}, len(sources))
-        sources += batch.sources
-        joints.append(_in_source_camera(prediction.joints_3d, batch))
-        vertices.append(_in_source_camera(prediction.vertices, batch))
-    if not joints:
-        raise UserError("there is no sample to evaluate")
+        sources += batch.sources or [""] * len(batch)
+        if protocol.to_scorer is not None:
+            joints, vertices = (_in_source_camera(p, batch) for p in (prediction.joints_3d, prediction.vertices))
+            placed.append(protocol.to_scorer(joints, vertices))
+    if not sources:
+        raise UserError(f"there is no sample to evaluate; {len(skipped)} could not be read")
     known = {name: _joined(results) for name, results in measured.items()}
-    known = {name: results for name, results in known.items() if results[1].any()}
+    known = {name: (values, counts) for name, (values, counts) in known.items() if counts.any()}
     return Evaluation(
         protocol=protocol,
         sources=sources,
         skipped=skipped,
         values={name: values for name, (values, _) in known.items()},
         counts={name: counts for name, (_, counts) in known.items()},
+        ranked_by=extremes.measure,
         worst=extremes.worst(),
         best=extremes.best(),
-        ranked_by=extremes.measure,
-        joints=np.concatenate(joints),
-        vertices=np.concatenate(vertices),
+        predicted=(np.concatenate([j for j, _ in placed]), np.concatenate([v for _, v in placed])) if placed else None,
     )
 
 
 class _Extremes:
-    """Keeps the worst and the best samples of a stream."""
+    """Keeps the worst and the best samples of a stream, by the first of some measures that any sample has."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranking: Sequence[str]) -> None:
         self.measure = ""
+        self._ranking = ranking
         self._worst: list[Sample] = []
         self._best: list[tuple[float, int, Sample]] = []
 
@@ -144,15 +141,15 @@ class _Extremes:
         measured: Mapping[str, tuple[np.ndarray, np.ndarray]],
         first: int,
     ) -> None:
-        self.measure = self.measure or next((name for name, (_, counts) in measured.items() if counts.any()), "")
+        preferred = self._ranking[: self._ranking.index(self.measure)] if self.measure else self._ranking
+        found = next((measure for measure in preferred if measured[measure][1].any()), "")
+        if found:  # no sample so far has it
+            self.measure, self._worst, self._best = found, [], []
         if not self.measure:
             return
-        values, counts = measured[self.measure]
-        for row in np.flatnonzero(counts.any(axis=1)).tolist():
-            error = float(values[row][counts[row]].mean())
+        for row, error in enumerate(_sample_means(*measured[self.measure]).tolist()):
             if self._takes(error):
-                only = slice(row, row + 1)
-                sample = Sample(error, first + row, _pick(batch, only), _pick_prediction(prediction, only))
+                sample = Sample(error, first + row, *_copies(batch, prediction, row))
                 _keep(self._worst, sample)
                 _keep(self._best, (-error, -sample.number, sample))
 
@@ -163,8 +160,10 @@ class _Extremes:
         return [sample for *_, sample in sorted(self._best, reverse=True)]
 
     def _takes(self, error: float) -> bool:
-        full = len(self._worst) == EXTREMES
-        return not full or error > self._worst[0].error or error < -self._best[0][0]
+        """Whether there is room for a sample, or it is among the extremes; never if its error is NaN."""
+        if len(self._worst) < EXTREMES:
+            return not np.isnan(error)
+        return error > self._worst[0].error or error < -self._best[0][0]
 
 
 def _keep(heap: list, item: Sample | tuple[float, int, Sample]) -> None:
@@ -173,12 +172,13 @@ def _keep(heap: list, item: Sample | tuple[float, int, Sample]) -> None:
         heapq.heappop(heap)
 
 
-def _pick(batch: HandBatch, only: slice) -> HandBatch:
-    return replace(batch.map(lambda tensor: tensor[only].cpu()), sources=batch.sources[only], skipped=())
+def _copies(batch: HandBatch, prediction: HandPrediction, row: int) -> tuple[HandBatch, HandPrediction]:
+    """Return one sample of a batch, which does not keep the others in memory."""
 
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[row : row + 1].detach().cpu().clone()
 
-def _pick_prediction(prediction: HandPrediction, only: slice) -> HandPrediction:
-    return prediction.map(lambda tensor: tensor[only].cpu())
+    return replace(batch.map(copy), sources=batch.sources[row : row + 1], skipped=()), prediction.map(copy)
 
 
 def _in_source_camera(points: Float[torch.Tensor, "b n 3"], batch: HandBatch) -> Float[np.ndarray, "b n 3"]:
@@ -189,6 +189,12 @@ def _in_source_camera(points: Float[torch.Tensor, "b n 3"], batch: HandBatch) ->
     if batch.mirrored is not None:
         points = torch.where(batch.mirrored[:, None, None], points * points.new_tensor([-1, 1, 1]), points)
     return _array(points)
+
+
+def _sample_means(values: Float[np.ndarray, "n points"], counts: Bool[np.ndarray, "n points"]) -> np.ndarray:
+    """Return each sample's mean over its points that count, NaN where none does."""
+    total = np.where(counts, values, 0).sum(axis=1, dtype=np.float64)
+    return np.divide(total, counts.sum(axis=1), out=np.full(len(values), np.nan), where=counts.any(axis=1))
 
 
 def _joined(results: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

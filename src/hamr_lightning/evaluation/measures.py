@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hamr_lightning.metrics import align, camera_errors, f_score, mask_iou, point_errors_2d, point_errors_mm
 from hamr_lightning.projection import fit_camera
-from hamr_lightning.skeleton import FINGERTIPS
+from hamr_lightning.skeleton import FINGERTIPS, ROOT
 from hamr_lightning.types import HandBatch, HandPrediction
 
 Measured: TypeAlias = tuple[Float[Tensor, "b n"], Bool[Tensor, "b n"]]
@@ -40,6 +40,7 @@ def _joints_mm(alignment: str) -> Measure:
         if batch.joints_camera is None:
             return _nothing(batch)
         valid = batch.validity("joints_camera")
+        valid = valid & valid[:, [ROOT]]  # finger tips alone, which Procrustes too could align, are another measure
         return point_errors_mm(prediction.joints_3d, batch.joints_camera, valid, alignment)
 
     return measure
@@ -68,7 +69,7 @@ def _joints_crop(prediction: HandPrediction, batch: HandBatch) -> Measured:
 
 def _vertices_mm(alignment: str) -> Measure:
     def measure(prediction: HandPrediction, batch: HandBatch) -> Measured:
-        if batch.vertices is None or not _same_vertices(prediction, batch):
+        if batch.vertices is None or prediction.vertices.shape != batch.vertices.shape:
             return _nothing(batch)
         valid = batch.validity("vertices")[:, None].expand(batch.vertices.shape[:2])
         return point_errors_mm(prediction.vertices, batch.vertices, valid, alignment)
@@ -78,7 +79,7 @@ def _vertices_mm(alignment: str) -> Measure:
 
 def _f_score(threshold_mm: float, alignment: str) -> Measure:
     def measure(prediction: HandPrediction, batch: HandBatch) -> Measured:
-        if batch.vertices is None or not _same_vertices(prediction, batch):
+        if batch.vertices is None or prediction.vertices.shape != batch.vertices.shape:
             return _nothing(batch)
         valid = batch.validity("vertices")
         points = valid[:, None].expand(batch.vertices.shape[:2])
@@ -104,10 +105,6 @@ def _camera(part: int) -> Measure:
         return errors[part][:, None], counts[:, None]
 
     return measure
-
-
-def _same_vertices(prediction: HandPrediction, batch: HandBatch) -> bool:
-    return batch.vertices is not None and prediction.vertices.shape == batch.vertices.shape
 
 
 def _nothing(batch: HandBatch) -> Measured:

@@ -52,12 +52,15 @@ class Protocol:
     figures: Mapping[str, Figure]
     plots: Mapping[str, Plot]
     to_scorer: Scorer | None = None
-    """Makes, of joints and vertices, what the official scorer takes; None where there is no such scorer."""
+    """Makes, of joints and vertices in the camera's frame, what the official scorer takes; None without a scorer."""
+
+    def ranking(self) -> list[str]:
+        """Return the measures to rank samples by, of which the first that is known does: distances, less is better."""
+        return [measure for plot in self.plots.values() for measure in plot.measures]
 
     def measures(self) -> list[str]:
-        """Return the names of all measures that it takes, the one that ranks samples first."""
-        wanted = [figure.measure for figure in self.figures.values()]
-        return list(dict.fromkeys([*wanted, *(name for plot in self.plots.values() for name in plot.measures)]))
+        """Return the names of all measures that it takes."""
+        return list(dict.fromkeys([*(figure.measure for figure in self.figures.values()), *self.ranking()]))
 
 
 def _pck(values: Values, start: float, stop: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -150,3 +153,6 @@ _HO3D: Final = Protocol(
 """HO-3D's scorer (github.com/shreyashampali/ho3d, eval.py), which wants OpenGL's axes and MANO's order of joints."""
 
 PROTOCOLS: Final[Mapping[str, Protocol]] = {protocol.name: protocol for protocol in (_PAPER, _FREIHAND, _HO3D)}
+
+PLOTS: Final = tuple(dict.fromkeys(name for protocol in PROTOCOLS.values() for name in protocol.plots))
+"""The names of all protocols' plots."""

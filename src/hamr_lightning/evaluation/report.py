@@ -1,7 +1,7 @@
 """The files that an evaluation leaves, and the published curves that its plots may hold beside.
 
 ==========================  ==========================================================================
-``metrics.json``            the protocol's figures, written last
+``metrics.json``            the protocol's figures; it is there if all the others are
 ``samples.csv``             each sample's errors, a column for each measure
 ``curves.csv``              the curves of the plots, as :func:`read_curves` takes them
 ``figures/pck_3d.png``      the share of joints within each threshold, and ``pck_2d.png`` in the image
@@ -13,7 +13,7 @@
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -21,17 +21,20 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hamr_lightning.atomic import written_whole
 from hamr_lightning.errors import UserError
 from hamr_lightning.evaluation.evaluate import Evaluation, Sample
+from hamr_lightning.evaluation.protocols import PLOTS
 from hamr_lightning.figures import plot_pck, prediction_sheet, save_png
 
 Curve: TypeAlias = tuple[Float[np.ndarray, "t"], Float[np.ndarray, "t"]]
 
-_COLUMNS: Final = ("method", "threshold", "pck")
-
-
 THIS: Final = "this model"
 """The method that an evaluation's own curves are of."""
+
+_COLUMNS: Final = ("method", "threshold", "pck")
+_DECIMALS: Final = 7
+"""Of the numbers for the scorers: a tenth of a micrometre."""
 
 
 class CurvesError(UserError):
@@ -48,12 +51,12 @@ def write_report(
 
     Args:
         evaluation: What to write.
-        folder: Where to, made if need be; files of an earlier evaluation are replaced.
+        folder: Where to, made if need be; the files of an earlier evaluation are removed.
         faces: The mesh's triangles, to draw it; None for a model without a mesh.
         published: Curves of other methods, by plot and method.
     """
+    _remove_report(folder)
     figures = folder / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
     _write_samples(evaluation, folder / "samples.csv")
     drawn = evaluation.curves()
     write_curves({name: {THIS: curve} for name, (_, curve) in drawn.items()}, folder / "curves.csv")
@@ -61,57 +64,68 @@ def write_report(
         plot_pck({THIS: curve, **(published or {}).get(name, {})}, plot.title, plot.unit, figures / f"{name}.png")
     for name, samples in (("worst", evaluation.worst), ("best", evaluation.best)):
         if samples:
-            save_png(
-                np.vstack([_row(sample, evaluation.ranked_by, faces) for sample in samples]), figures / f"{name}.png"
-            )
-    if evaluation.protocol.to_scorer is not None:
-        predicted = evaluation.protocol.to_scorer(evaluation.joints, evaluation.vertices)
-        folder.joinpath("pred.json").write_text(json.dumps([points.tolist() for points in predicted]), encoding="utf-8")
+            rows = [_row(sample, evaluation.ranked_by, faces) for sample in samples]
+            save_png(np.vstack(rows), figures / f"{name}.png")
+    if evaluation.predicted is not None:
+        _write_predicted(evaluation.predicted, folder / "pred.json")
     summary = {
         "protocol": evaluation.protocol.name,
         "samples": len(evaluation.sources),
         "skipped": list(evaluation.skipped),
         **evaluation.figures(),
     }
-    folder.joinpath("metrics.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with written_whole(folder / "metrics.json") as file:
+        file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 def write_curves(curves: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
     """Write curves, by plot and method, as :func:`read_curves` reads them."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["plot", *_COLUMNS])
-        for plot, methods in curves.items():
-            for method, curve in methods.items():
-                writer.writerows([plot, method, f"{at:.6g}", f"{share:.6g}"] for at, share in zip(*curve, strict=True))
+    rows = [
+        [plot, method, f"{threshold:.6g}", f"{share:.6g}"]
+        for plot, methods in curves.items()
+        for method, curve in methods.items()
+        for threshold, share in zip(*curve, strict=True)
+    ]
+    write_table([["plot", *_COLUMNS], *rows], path)
+
+
+def write_table(rows: Sequence[Sequence[str]], path: Path) -> None:
+    """Write a CSV file, whole or not at all."""
+    with written_whole(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
 
 
 def read_curves(path: Path) -> dict[str, dict[str, dict[str, Curve]]]:
     """Read published curves from a CSV file with columns ``method``, ``threshold`` and ``pck``.
 
     A column ``plot`` says which plot a line belongs to, by default ``pck_3d``; a column ``set`` which data set, by
-    default (an empty field) all.
+    default (an empty field) all. Thresholds are in millimetres or pixels, ``pck`` is a share in [0, 1].
 
     Returns:
-        Curves by data set ("" for all), plot and method.
+        Curves by data set ("" for all), plot and method, their thresholds increasing.
 
     Raises:
-        CurvesError: If the file is missing, lacks a column or holds what is no number; the message names the line.
+        CurvesError: If the file is missing, lacks a column or has a line that cannot be drawn, which is named; or a
+            curve has a single point.
     """
     if not path.is_file():
         raise CurvesError(f"{path}: no such file of curves")
-    points: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in _COLUMNS if column not in (reader.fieldnames or [])]
-        if missing:
-            raise CurvesError(f"{path}: has no column {', '.join(missing)}; it needs {', '.join(_COLUMNS)}")
-        for row in reader:
-            place = row.get("set") or "", row.get("plot") or "pck_3d", row["method"]
-            points.setdefault(place, []).append(_point(row, f"{path}:{reader.line_num}"))
+    points: dict[tuple[str, str, str], dict[float, float]] = {}
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            missing = [column for column in _COLUMNS if column not in (reader.fieldnames or [])]
+            if missing:
+                raise CurvesError(f"{path}: has no column {', '.join(missing)}; it needs {', '.join(_COLUMNS)}")
+            for row in reader:
+                _add_point(points, row, f"{path}:{reader.line_num}")
+        except csv.Error as error:
+            raise CurvesError(f"{path}:{reader.line_num}: is no CSV: {error}") from error
     curves: dict[str, dict[str, dict[str, Curve]]] = {}
     for (data_set, plot, method), values in points.items():
-        thresholds, pck = np.array(sorted(values)).T
+        if len(values) < 2:
+            raise CurvesError(f"{path}: the curve of {method!r} has a single point, at least 2 make one")
+        thresholds, pck = np.array(sorted(values.items())).T
         curves.setdefault(data_set, {}).setdefault(plot, {})[method] = thresholds, pck
     return curves
 
@@ -125,7 +139,12 @@ def curves_of(curves: Mapping[str, Mapping[str, Mapping[str, Curve]]], data_set:
     return found
 
 
-def _point(row: Mapping[str, str], place: str) -> tuple[float, float]:
+def _add_point(points: dict[tuple[str, str, str], dict[float, float]], row: Mapping[str, str], place: str) -> None:
+    plot, method, data_set = row.get("plot") or "pck_3d", row["method"], row.get("set") or ""
+    if plot not in PLOTS:
+        raise CurvesError(f"{place}: plot must be one of {', '.join(PLOTS)}, got {plot!r}")
+    if not method:
+        raise CurvesError(f"{place}: method is empty; it names the curve")
     try:
         threshold, pck = float(row["threshold"]), float(row["pck"])
     except (TypeError, ValueError):
@@ -134,17 +153,36 @@ def _point(row: Mapping[str, str], place: str) -> tuple[float, float]:
         raise CurvesError(
             f"{place}: threshold must be a number and pck one in [0, 1], got {row['threshold']!r} and {row['pck']!r}"
         )
-    return threshold, pck
+    curve = points.setdefault((data_set, plot, method), {})
+    if threshold in curve:
+        raise CurvesError(f"{place}: {method!r} has a second value at {threshold:g}")
+    curve[threshold] = pck
+
+
+def _remove_report(folder: Path) -> None:
+    pictures = (f"figures/{name}.png" for name in (*PLOTS, "worst", "best"))
+    for name in ("metrics.json", "pred.json", *pictures):
+        folder.joinpath(name).unlink(missing_ok=True)
 
 
 def _write_samples(evaluation: Evaluation, path: Path) -> None:
     errors = evaluation.errors()
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["source", *errors])
-        for number, source in enumerate(evaluation.sources):
-            values = [values[number] for values in errors.values()]
-            writer.writerow([source, *("" if math.isnan(value) else f"{value:.6g}" for value in values)])
+    rows = [
+        [source, *("" if math.isnan(value) else f"{value:.6g}" for value in values)]
+        for source, *values in zip(evaluation.sources, *errors.values(), strict=True)
+    ]
+    write_table([["source", *errors], *rows], path)
+
+
+def _write_predicted(predicted: Sequence[Float[np.ndarray, "n points 3"]], path: Path) -> None:
+    # Hand by hand: HO-3D's 16 million points as Python's numbers would take gigabytes.
+    with written_whole(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        for opening, points in zip(("[[", ", ["), predicted, strict=True):
+            file.write(opening)
+            for number, hand in enumerate(points):
+                file.write(", " * bool(number) + json.dumps(hand.astype(np.float64).round(_DECIMALS).tolist()))
+            file.write("]")
+        file.write("]")
 
 
 def _row(sample: Sample, measure: str, faces: Int[Tensor, "f 3"] | None) -> np.ndarray:

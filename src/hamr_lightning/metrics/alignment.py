@@ -31,13 +31,13 @@ def align_none(
 def align_root(
     predicted: Float[Tensor, "b n 3"], annotated: Float[Tensor, "b n 3"], valid: Bool[Tensor, "b n"]
 ) -> tuple[Float[Tensor, "b n 3"], Bool[Tensor, "b"]]:
-    """Move the root joint onto the annotated one, which must be valid.
+    """Move the root joint onto the annotated one, which must be valid, and not alone: it has no error of its own.
 
     Raises:
         UserError: If the points are not the 21 joints.
     """
     _check_joints(predicted)
-    return predicted - predicted[:, [ROOT]] + annotated[:, [ROOT]], valid[:, ROOT]
+    return predicted - predicted[:, [ROOT]] + annotated[:, [ROOT]], valid[:, ROOT] & (valid.sum(dim=1) > 1)
 
 
 def align_root_scale(
