@@ -15,7 +15,7 @@ TEXT = PAGE.read_text(encoding="utf-8")
 RECIPES = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 
 
-@pytest.mark.parametrize("section", RECIPES)
+@pytest.mark.parametrize("section", RECIPES, ids=range(len(RECIPES)))
 def test_a_recipe_on_the_page_is_one(tmp_path, section):
     path = tmp_path / "recipe.yaml"
     path.write_text(f"extends: {ROOT / 'recipes' / 'full.yaml'}\n{section}")
