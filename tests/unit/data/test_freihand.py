@@ -15,14 +15,6 @@ from mano_files import official_pickle, random_arrays, write
 COUNT = 3
 
 
-@pytest.fixture
-def mano(tmp_path):
-    """Stand the open hand, which the known hands are, in for a MANO file."""
-    path = tmp_path / "MANO_RIGHT.npz"
-    HandModel.load("open").save(path)
-    return path
-
-
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_known_hands_come_back(tmp_path, mano, split):
     hands = write_freihand(tmp_path, split, COUNT)

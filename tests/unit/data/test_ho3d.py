@@ -29,14 +29,6 @@ from layouts.ho3d import (
 META = Path("train/ABF10/meta/0000.pkl")
 
 
-@pytest.fixture
-def mano(tmp_path):
-    """Stand the open hand, which the known hands are, in for a MANO file."""
-    path = tmp_path / "MANO_RIGHT.npz"
-    HandModel.load("open").save(path)
-    return path
-
-
 @pytest.mark.parametrize("version", ["v2", "v3"])
 def test_known_training_hands_come_back(tmp_path, version):
     hands = write_ho3d(tmp_path, version)
