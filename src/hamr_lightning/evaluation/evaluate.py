@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from hamr_lightning.errors import UserError
 from hamr_lightning.evaluation.measures import MEASURES
-from hamr_lightning.evaluation.protocols import Plot, Protocol
+from hamr_lightning.evaluation.protocols import Joints, Plot, Protocol, Vertices
 from hamr_lightning.skeleton import ROOT
 from hamr_lightning.types import HandBatch, HandPrediction
 
@@ -48,7 +48,7 @@ class Evaluation:
     """The worst first."""
     best: Sequence[Sample]
     """The best first."""
-    predicted: tuple[Float[np.ndarray, "n 21 3"], Float[np.ndarray, "n v 3"]] | None
+    predicted: tuple[Joints, Vertices] | None
     """Joints and vertices as the official scorer takes them, None if the protocol has no scorer.
 
     Metres; points relative to the root are placed at the annotated one, if it is known.

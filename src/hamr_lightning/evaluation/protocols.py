@@ -14,8 +14,9 @@ from hamr_lightning.skeleton import MANO_TO_JOINTS
 
 Values: TypeAlias = Float[np.ndarray, "n"]
 Summary: TypeAlias = Callable[[Values], float]
-Points: TypeAlias = Float[np.ndarray, "n points 3"]
-Scorer: TypeAlias = Callable[[Points, Points], tuple[Points, Points]]
+Joints: TypeAlias = Float[np.ndarray, "n 21 3"]
+Vertices: TypeAlias = Float[np.ndarray, "n v 3"]
+Scorer: TypeAlias = Callable[[Joints, Vertices], tuple[Joints, Vertices]]
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,11 @@ def _auc(values: Values, start: float, stop: float, steps: int) -> float:
     return area_under_curve(torch.from_numpy(curve), torch.from_numpy(thresholds)).item()
 
 
-def _to_freihand(joints: Points, vertices: Points) -> tuple[Points, Points]:
+def _to_freihand(joints: Joints, vertices: Vertices) -> tuple[Joints, Vertices]:
     return joints, vertices
 
 
-def _to_ho3d(joints: Points, vertices: Points) -> tuple[Points, Points]:
+def _to_ho3d(joints: Joints, vertices: Vertices) -> tuple[Joints, Vertices]:
     opengl = np.array([1, -1, -1], joints.dtype)
     in_order = np.empty_like(joints)
     in_order[:, list(MANO_TO_JOINTS)] = joints
@@ -115,8 +116,8 @@ _PAPER: Final = Protocol(
         "camera_error_mm": Figure("camera: translation error (mm)", "camera_mm", _mean),
     },
     {
-        "pck_3d": Plot("3D PCK", ("joints_root_mm", "tips_centroid_scale_mm"), "mm", 20, 50, 20),
-        "pck_2d": Plot("2D PCK", ("joints_px",), "px", 0, 30, 31),
+        "pck_3d": Plot("3D PCK", ("joints_root_mm", "tips_centroid_scale_mm"), "mm", 20.0, 50.0, 20),
+        "pck_2d": Plot("2D PCK", ("joints_px",), "px", 0.0, 30.0, 31),
     },
 )
 """HAMR's own: Figures 6 to 8 by ``auc_3d`` and ``pck_3d`` (of Dexter+Object by the tips), Figure 7 by ``auc_2d`` and
@@ -135,7 +136,7 @@ _MESH: Final = {
     "f_15mm": Figure("F-score at 15 mm, root", "f_15mm_root", _mean),
 }
 
-_PROCRUSTES_PLOT: Final = {"pck_3d": Plot("3D PCK, Procrustes", ("joints_procrustes_mm",), "mm", 0, 50, 100)}
+_PROCRUSTES_PLOT: Final = {"pck_3d": Plot("3D PCK, Procrustes", ("joints_procrustes_mm",), "mm", 0.0, 50.0, 100)}
 
 _FREIHAND: Final = Protocol("freihand", _MESH, _PROCRUSTES_PLOT, _to_freihand)
 """FreiHAND's scorer (github.com/lmb-freiburg/freihand, eval.py)."""
