@@ -24,7 +24,7 @@ from torch import Tensor
 from hamr_lightning.atomic import written_whole
 from hamr_lightning.errors import UserError
 from hamr_lightning.evaluation.evaluate import Evaluation, Sample
-from hamr_lightning.evaluation.protocols import PLOTS
+from hamr_lightning.evaluation.protocols import PLOTS, Joints, Vertices
 from hamr_lightning.figures import plot_pck, prediction_sheet, save_png
 
 Curve: TypeAlias = tuple[Float[np.ndarray, "t"], Float[np.ndarray, "t"]]
@@ -120,7 +120,7 @@ def read_curves(path: Path) -> dict[str, dict[str, dict[str, Curve]]]:
             for row in reader:
                 _add_point(points, row, f"{path}:{reader.line_num}")
         except csv.Error as error:
-            raise CurvesError(f"{path}:{reader.line_num}: is no CSV: {error}") from error
+            raise CurvesError(f"{path}:{reader.reader.line_num}: is no CSV: {error}") from error
     curves: dict[str, dict[str, dict[str, Curve]]] = {}
     for (data_set, plot, method), values in points.items():
         if len(values) < 2:
@@ -174,7 +174,7 @@ def _write_samples(evaluation: Evaluation, path: Path) -> None:
     write_table([["source", *errors], *rows], path)
 
 
-def _write_predicted(predicted: Sequence[Float[np.ndarray, "n points 3"]], path: Path) -> None:
+def _write_predicted(predicted: tuple[Joints, Vertices], path: Path) -> None:
     # Hand by hand: HO-3D's 16 million points as Python's numbers would take gigabytes.
     with written_whole(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         for opening, points in zip(("[[", ", ["), predicted, strict=True):

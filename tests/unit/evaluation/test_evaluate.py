@@ -47,13 +47,13 @@ def incomplete(hands):
 def constant():
     """One hand, whatever the picture."""
     rng = np.random.default_rng(3)
-    joints = rng.normal(0, 0.04, (21, 3)) + [0, -0.06, 0]
+    joints = rng.normal(0, 0.04, (21, 3)) - np.array([0, 0.06, 0])
     joints[0] = 0
     return {
         "joints_3d": joints,
         "joints_2d": rng.uniform(-0.6, 0.6, (21, 2)),
         "camera": np.array([9.0, 0.01, 0.02]),
-        "vertices": rng.normal(0, 0.03, (778, 3)) + [0, -0.06, 0],
+        "vertices": rng.normal(0, 0.03, (778, 3)) - np.array([0, 0.06, 0]),
         "silhouette": (np.hypot(*np.mgrid[-1:1:16j, -1:1:16j]) < 0.6).astype(float),
     }
 
