@@ -97,6 +97,8 @@ def _check(recipes: Sequence[Recipe], folder: Path) -> None:
                     f"recipe {recipe.name}: its {section} is not that of {first.name}; an ablation compares what was "
                     "trained on the same data with the same seed"
                 )
+    if folder.exists() and not folder.is_dir():
+        raise AblationError(f"{folder}: is a file, give a folder for the study")
     for recipe in recipes:
         trained = folder / recipe.name / RECIPE
         if trained.is_file() and trained.read_text(encoding="utf-8") != recipe.to_yaml():

@@ -33,6 +33,7 @@ THIS: Final = "this model"
 """The method that an evaluation's own curves are of."""
 
 _COLUMNS: Final = ("method", "threshold", "pck")
+_TITLE_LENGTH: Final = 48
 _DECIMALS: Final = 7
 """Of the numbers for the scorers: a tenth of a micrometre."""
 
@@ -186,5 +187,7 @@ def _write_predicted(predicted: tuple[Joints, Vertices], path: Path) -> None:
 
 
 def _row(sample: Sample, measure: str, faces: Int[Tensor, "f 3"] | None) -> np.ndarray:
-    title = f"{measure} {sample.error:.4g}   {' '.join(sample.batch.sources)}"
+    source = " ".join(sample.batch.sources)
+    shown = source if len(source) <= _TITLE_LENGTH else f"...{source[-_TITLE_LENGTH:]}"
+    title = f"{measure} {sample.error:.4g}   {shown}"
     return prediction_sheet(sample.batch, sample.prediction, faces, count=1, title=title)

@@ -42,6 +42,8 @@ def evaluate_checkpoint(
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, give a folder for the reports")
     published = {} if curves is None else read_curves(curves)
     place = _device(device)
     if PROTOCOLS[protocol].to_scorer is not None:
@@ -64,6 +66,8 @@ def _device(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        one = torch.ones(1, device=name)
+        one.item()  # as PyTorch's device "meta" has no numbers
+        return one.device
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
