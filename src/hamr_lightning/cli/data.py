@@ -50,8 +50,11 @@ def _preview(options: argparse.Namespace, overrides: list[str]) -> int:
 
     overrides = [*overrides, "data.batch_size=1", "data.workers=0"]
     overrides += [f"data.name={options.name}"] if options.name is not None else []
-    data = load_recipe(options.recipe, overrides).build_datamodule()
-    loaders = [data.train_dataloader()] if options.split == "train" else data.val_dataloaders().values()
+    recipe = load_recipe(options.recipe, overrides)
+    if options.split == "train":
+        loaders = [recipe.build_datamodule().train_dataloader()]
+    else:
+        loaders = [*recipe.build_validation().val_dataloaders().values()]
     batch = HandBatch.concatenate(list(islice(chain(*loaders), options.count)))
     save_png(batch_sheet(batch), options.output)
     print(f"{options.output}: {len(batch)} samples")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.files import read_rgb, resolve_root
@@ -17,7 +17,7 @@ from hamr_lightning.skeleton import FINGERTIPS, JOINT_COUNT
 _SEQUENCES: Final = ("Grasp1", "Grasp2", "Occlusion", "Rigid", "Pinch", "Rotate")
 _LABELS: Final = {"published": "{}3D.txt", "corrected": "my_{}3D.txt"}
 _PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
-_SHAPE: Final = (480, 640, 3)
+_SIZE: Final = (640, 480)
 _MISSING_DEPTH: Final = 32001
 _HAND_LENGTH: Final = 0.2
 _TIPS: Final = np.array(FINGERTIPS)
@@ -90,7 +90,7 @@ class DexterObjectDataset(HandDataset):
         joints_px[valid] = project(joints[valid], _INTRINSICS)
         path = self._pictures[index]
         return HandSample(
-            image=_read_photograph(path),
+            image=read_rgb(path, _SIZE),
             source=str(path),
             is_left=True,
             joints_2d_px=joints_px,
@@ -115,16 +115,6 @@ def _to_colour(
     tips = ((labels * _LABEL_AXES) @ _TO_COLOUR.T + _TO_COLOUR_MM) / 1000
     valid = (labels[..., 2] != _MISSING_DEPTH) & (tips[..., 2] > 0)
     return np.where(valid[..., None], tips, 0), valid
-
-
-def _read_photograph(path: Path) -> UInt8[np.ndarray, "480 640 3"]:
-    image = read_rgb(path)
-    if image.shape != _SHAPE:
-        raise ValueError(
-            f"{path} has {image.shape[1]} x {image.shape[0]} pixels, but the camera is known for 640 x 480; "
-            "unpack it again from the data set's archive"
-        )
-    return image
 
 
 def _list_pictures(folder: Path, labels: Path, count: int) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _UNPACK: Final = "unpack it again from the data set's archive"
@@ -30,13 +30,21 @@ def resolve_root(root: str | Path) -> Path:
     return Path(expanded)
 
 
-def read_rgb(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def read_rgb(path: Path, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """Read a picture of three channels of 8 bits.
 
+    Args:
+        path: The file.
+        size: Width and height that it must have, such as those that its camera is calibrated for; None for any.
+
     Raises:
-        ValueError: If it is missing, broken, or another kind of picture.
+        ValueError: If it is missing, broken, another kind of picture, or of another size.
     """
-    return cv2.cvtColor(_read_picture(path, (3,)), cv2.COLOR_BGR2RGB)
+    image = cv2.cvtColor(_read_picture(path, (3,)), cv2.COLOR_BGR2RGB)
+    found = (image.shape[1], image.shape[0])
+    if size not in (None, found):
+        raise ValueError(f"{path} must have {size[0]} x {size[1]} pixels, got {found[0]} x {found[1]}; {_UNPACK}")
+    return image
 
 
 def read_grey(path: Path) -> UInt8[np.ndarray, "h w"]:
@@ -81,6 +89,30 @@ def read_json_list(path: Path) -> Iterator[Any]:
         yield from _entries(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON list of finite numbers: {error}") from error
+
+
+def read_json_arrays(path: Path, shape: tuple[int, ...]) -> Float32[np.ndarray, "n *shape"]:
+    """Read a JSON file that is a list of arrays of one shape, in which axes of length 1 do not count.
+
+    Raises:
+        ValueError: As :func:`read_json_list`, or if the list is empty or an entry is no array of finite numbers of that
+            shape; the message names the entry.
+    """
+    arrays = [_array(path, index, entry, shape) for index, entry in enumerate(read_json_list(path))]
+    if not arrays:
+        raise ValueError(f"{path} is an empty list; {_UNPACK}")
+    return np.stack(arrays)
+
+
+def _array(path: Path, index: int, entry: Any, shape: tuple[int, ...]) -> Float32[np.ndarray, "*shape"]:
+    try:
+        with np.errstate(over="ignore"):
+            array = np.squeeze(np.array(entry, np.float32))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: entry {index} is no array of numbers: {error}") from error
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"{path}: entry {index} must have shape {shape} and be finite, got shape {array.shape}")
+    return array
 
 
 def _entries(text: str) -> Iterator[Any]:

@@ -15,8 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from hamr_lightning.data.annotation_cache import cached_annotation
 from hamr_lightning.data.base import HandDataset, HandSample
-from hamr_lightning.data.files import read_rgb, resolve_root
-from hamr_lightning.data.json_arrays import read_json_arrays
+from hamr_lightning.data.files import read_json_arrays, read_rgb, resolve_root
 from hamr_lightning.data.pinhole import FROM_INDICES, project
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.registry import register

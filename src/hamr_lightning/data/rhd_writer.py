@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from hamr_lightning.data.base import HandDataset, HandSample
+from hamr_lightning.data.pinhole import project
 from hamr_lightning.data.processes import map_indices
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.rasterizer import rasterize
@@ -103,7 +104,7 @@ def _label_parts(
     assert sample.vertices is not None
     assert sample.mask is not None
     assert sample.intrinsics is not None
-    points = np.column_stack([_project(sample.vertices, sample.intrinsics), sample.vertices[:, 2]])
+    points = np.column_stack([project(sample.vertices, sample.intrinsics), sample.vertices[:, 2]])
     face_index = rasterize(points, faces, SIZE, SIZE).face_index
     parts = np.where(face_index >= 0, labels[face_index], np.uint8(0))
     # The mask's border has pixels of which more than half, but not the centre, is the hand's; and the wrist is closed.
@@ -130,7 +131,7 @@ def _annotate(sample: HandSample, is_left: bool) -> dict[str, np.ndarray]:
         hands[:, 0] *= -1
         K[0, 2] = SIZE - K[0, 2]
     annotation = {
-        "uv_vis": np.column_stack([_project(hands[:, :3], K), hands[:, 3]]),
+        "uv_vis": np.column_stack([project(hands[:, :3], K), hands[:, 3]]),
         "xyz": hands[:, :3],
         "K": K,
     }
@@ -151,8 +152,3 @@ def _is_visible(sample: HandSample) -> Bool[np.ndarray, "21"]:
     inside = ((pixel >= 0) & (pixel < SIZE)).all(axis=1)
     x, y = pixel.clip(0, SIZE - 1).T
     return inside & (sample.joints_3d[:, 2] < sample.depth[y, x] + _FLESH)
-
-
-def _project(points: Float[np.ndarray, "n 3"], intrinsics: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "n 2"]:
-    image = points @ intrinsics.T
-    return image[:, :2] / image[:, 2:]

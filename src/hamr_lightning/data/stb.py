@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from scipy.io import loadmat
 from scipy.spatial.transform import Rotation
 
@@ -19,7 +19,7 @@ from hamr_lightning.skeleton import FINGERS, ROOT
 
 _BACKGROUNDS: Final = {"train": (2, 3, 4, 5, 6), "val": (1,)}
 _FRAMES: Final = {"train": 15_000, "val": 3_000}
-_SHAPE: Final = (480, 640, 3)
+_SIZE: Final = (640, 480)
 _ORDER: Final = np.array([0, *range(17, 21), *range(13, 17), *range(9, 13), *range(5, 9), *range(1, 5)])
 """Indexes STB's joints (palm, then pinky to thumb, each base to tip) into the library's order."""
 
@@ -133,7 +133,7 @@ class StbDataset(HandDataset):
         joints = _with_root((labels[frame] - view.translation) @ view.rotation, self._root_joint)
         path = _picture(self._images, sequence, name, frame)
         return HandSample(
-            image=_read_photograph(path),
+            image=read_rgb(path, _SIZE),
             source=str(path),
             is_left=True,
             joints_2d_px=project(joints, view.intrinsics),
@@ -155,16 +155,6 @@ def _with_root(joints: Float[np.ndarray, "21 3"], root_joint: str) -> Float[np.n
     knuckle, factor = _ROOTS[root_joint]
     joints[ROOT] = joints[knuckle] + factor * (joints[ROOT] - joints[knuckle])
     return joints
-
-
-def _read_photograph(path: Path) -> UInt8[np.ndarray, "480 640 3"]:
-    image = read_rgb(path)
-    if image.shape != _SHAPE:
-        raise ValueError(
-            f"{path} has {image.shape[1]} x {image.shape[0]} pixels, but the camera is known for 640 x 480; "
-            "unpack it again from the data set's archive"
-        )
-    return image
 
 
 def _check_pictures(labels: Path, count: int, images: Path, sequence: str, view: str) -> None:

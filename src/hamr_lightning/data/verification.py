@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from hamr_lightning.data.base import HandDataset, HandSample
+from hamr_lightning.data.pinhole import project
 from hamr_lightning.data.processes import map_indices
 from hamr_lightning.skeleton import BONES, FINGERS, JOINT_NAMES, PARENTS
 
@@ -163,8 +164,7 @@ def _check_projection(
     if (joints[:, 2] <= 0).any():
         yield "2D and 3D", f"{np.count_nonzero(joints[:, 2] <= 0)} joints lie behind the camera"
         return
-    projected = joints.astype(np.float64) @ intrinsics.T
-    distance = np.linalg.norm(projected[:, :2] / projected[:, 2:] - points, axis=1)
+    distance = np.linalg.norm(project(joints.astype(np.float64), intrinsics) - points, axis=1)
     if distance.max(initial=0) > _REPROJECTION_PX:
         yield (
             "2D and 3D",

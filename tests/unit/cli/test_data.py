@@ -8,6 +8,7 @@ import cv2
 import pytest
 
 from hamr_lightning.cli.data import main
+from layouts.dexter_object import write_dexter_object
 
 
 def test_preview_writes_a_sheet(small, capsys, tmp_path):
@@ -149,3 +150,11 @@ def test_preview_of_a_written_set(rhd, small):
     assert (
         main(["preview", "rhd", "--recipe", small, "--data.root", str(rhd), "--count", "4", "--output", "a.png"]) == 0
     )
+
+
+def test_preview_of_a_set_that_has_no_training_split(small, capsys, tmp_path):
+    write_dexter_object(tmp_path / "dexter", frames=1)
+    given = ["preview", "dexter_object", "--recipe", small, "--data.root", "dexter", "--count", "3", "--split", "val"]
+
+    assert main([*given, "--output", "a.png"]) == 0
+    assert capsys.readouterr().out == "a.png: 3 samples\n"

@@ -204,5 +204,5 @@ def test_a_picture_of_another_size_than_the_cameras_is_refused(root):
     path = root / "data" / "Grasp1" / "color" / "image_00000.png"
     cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (320, 240)))
 
-    with pytest.raises(ValueError, match=r"image_00000\.png has 320 x 240 pixels, but the camera is known for 640 x 4"):
+    with pytest.raises(ValueError, match=r"image_00000\.png must have 640 x 480 pixels, got 320 x 240"):
         DexterObjectDataset(root).sample(0)

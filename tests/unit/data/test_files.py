@@ -62,6 +62,15 @@ def test_a_root_that_is_no_folder(root, message):
         resolve_root(root)
 
 
+def test_a_picture_of_another_size_than_must_be_is_refused(tmp_path):
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), np.zeros((4, 6, 3), np.uint8))
+
+    assert read_rgb(path, (6, 4)).shape == (4, 6, 3)
+    with pytest.raises(ValueError, match=r"picture\.png must have 4 x 6 pixels, got 6 x 4; unpack"):
+        read_rgb(path, (4, 6))
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_pictures_come_back(tmp_path, suffix):
     colour, grey = np.full((4, 6, 3), (250, 128, 5), np.uint8), np.full((4, 6), 77, np.uint8)

@@ -239,7 +239,7 @@ def test_a_picture_of_another_size_than_the_cameras_is_refused(root):
     path = root / "images" / "B1Counting" / "BB_left_0.png"
     cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (320, 240)))
 
-    with pytest.raises(ValueError, match=r"BB_left_0\.png has 320 x 240 pixels, but the camera is known for 640 x 480"):
+    with pytest.raises(ValueError, match=r"BB_left_0\.png must have 640 x 480 pixels, got 320 x 240"):
         StbDataset(root, "val").sample(0)
 
 
