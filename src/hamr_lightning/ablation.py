@@ -5,7 +5,6 @@ study's folder holds a run's folder for each recipe, ``recipes/``, and in the en
 protocol's plots for each data set with a curve for each recipe.
 """
 
-import json
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import Final
 from hamr_lightning.atomic import written_whole
 from hamr_lightning.errors import UserError
 from hamr_lightning.evaluation.protocols import PROTOCOLS
-from hamr_lightning.evaluation.report import THIS, Curve, read_curves, write_table
+from hamr_lightning.evaluation.report import THIS, Curve, read_curves, read_figures, write_table
 from hamr_lightning.figures import plot_pck
 from hamr_lightning.recipe import Recipe
 from hamr_lightning.runs import LAST, RECIPE
@@ -53,7 +52,7 @@ class Result:
 
     def figures(self, data_set: str) -> dict[str, float]:
         """Return the protocol's figures on a data set."""
-        return json.loads((self.reports[data_set] / "metrics.json").read_text(encoding="utf-8"))
+        return read_figures(self.reports[data_set])
 
     def curve(self, data_set: str, plot: str) -> Curve | None:
         """Return thresholds and PCK of a plot, None if the data set lacks the annotation for it."""

@@ -164,7 +164,7 @@ def plot_pck(
     axes.set_xlim(low, high)
     axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=9)
+    axes.legend(loc="best", fontsize=9)
     _save_figure(figure, path)
 
 

@@ -79,6 +79,12 @@ def write_report(
         file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
+def read_figures(folder: Path) -> dict[str, float]:
+    """Return the figures of a report."""
+    summary = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return {key: value for key, value in summary.items() if isinstance(value, float)}
+
+
 def write_curves(curves: Mapping[str, Mapping[str, Curve]], path: Path) -> None:
     """Write curves, by plot and method, as :func:`read_curves` reads them."""
     rows = [

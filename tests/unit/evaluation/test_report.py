@@ -11,7 +11,7 @@ import torch
 
 from evaluated_hands import batches_of, both_sides, oracle
 from hamr_lightning.evaluation import PROTOCOLS, evaluate
-from hamr_lightning.evaluation.report import THIS, CurvesError, curves_of, read_curves, write_report
+from hamr_lightning.evaluation.report import THIS, CurvesError, curves_of, read_curves, read_figures, write_report
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.renderers.contour import ContourRenderer
 
@@ -53,6 +53,7 @@ def test_a_report_holds_the_figures_and_every_sample(tmp_path, evaluated, faces)
     metrics = json.loads((folder / "metrics.json").read_text())
     expected = {"protocol": "paper", "samples": 4, "skipped": ["a.png is broken"]}
     assert metrics == expected | evaluation.figures()
+    assert read_figures(folder) == evaluation.figures()
 
     rows = table(folder / "samples.csv")
     assert [row["source"] for row in rows] == ["0", "1", "2", "3"]
