@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 from hamr_lightning import figures
 from hamr_lightning.types import HandBatch, HandParameters, HandPrediction
@@ -159,6 +160,22 @@ def test_training_is_plotted(tmp_path):
 
     assert cv2.imread(str(tmp_path / "curves.png")).shape == (638, 1386, 3)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_pck_curves_are_plotted_with_the_areas_in_the_first_ones_range(tmp_path, monkeypatch):
+    labels = []
+    monkeypatch.setattr(Axes, "plot", lambda self, *args, label, **_: labels.append(label))
+    monkeypatch.setattr(Axes, "legend", lambda *_, **__: None)
+    curves = {
+        "mine": (np.array([20.0, 30.0, 50.0]), np.array([0.2, 0.4, 1.0])),
+        "wider": (np.array([0.0, 60.0]), np.array([0.0, 0.6])),
+        "narrower": (np.array([25.0, 50.0]), np.array([1.0, 1.0])),
+    }
+    figures.plot_pck(curves, "3D PCK", "mm", tmp_path / "new" / "pck.png")
+
+    assert labels == [f"mine (AUC {(10 * 0.3 + 20 * 0.7) / 30:.3f})", "wider (AUC 0.350)", "narrower"]
+    assert cv2.imread(str(tmp_path / "new" / "pck.png")).shape == (528, 704, 3)
+    assert len(list((tmp_path / "new").iterdir())) == 1
 
 
 @pytest.mark.parametrize("content", [None, "", "step,train/loss\n", "step,train/loss\n1,\n"])

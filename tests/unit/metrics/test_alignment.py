@@ -32,6 +32,13 @@ def test_root_moves_the_root_onto_the_annotated_one():
         np.testing.assert_allclose(moved, [point - p[0] + a[0] for point in p], atol=1e-15)
 
 
+def test_a_root_without_another_joint_has_no_error():
+    points = points_of(2, 21, 3)
+    valid = (torch.arange(21) < torch.tensor([[1], [2]])).contiguous()
+    _, counts = point_errors_mm(points, points, valid, "root")
+    assert counts.sum(dim=1).tolist() == [0, 2]
+
+
 @pytest.mark.parametrize("bone", [(0, 9), (9, 10)])
 def test_root_scale_gives_the_named_bone_its_annotated_length(bone):
     predicted, annotated = points_of(3, 21, 3) * 3, points_of(3, 21, 3, seed=1)
