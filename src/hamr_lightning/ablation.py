@@ -96,6 +96,11 @@ def _check(recipes: Sequence[Recipe], folder: Path) -> None:
                     f"recipe {recipe.name}: its {section} is not that of {first.name}; an ablation compares what was "
                     "trained on the same data with the same seed"
                 )
+        if recipe.data_hand != first.data_hand:
+            raise AblationError(
+                f"recipe {recipe.name}: its decoder has another hand than that of {first.name}, and so has data that "
+                "takes it from there; name the data's hand, such as --data.hand PATH"
+            )
     if folder.exists() and not folder.is_dir():
         raise AblationError(f"{folder}: is a file, give a folder for the study")
     for recipe in recipes:
@@ -110,7 +115,7 @@ def _run(recipe: Recipe, folder: Path, protocol: str) -> Result:
     with written_whole(written) as file:
         file.write_text(recipe.to_yaml(), encoding="utf-8")
     evaluation = run / "evaluation" / f"{LAST.stem}_{protocol}"
-    reports = {name: evaluation / name for name in recipe.val_names}
+    reports = {name: evaluation / name for name in recipe.set_names("test")}
     steps: dict[str, tuple[list[Path], list[str | Path]]] = {
         "training": ([run / "metrics.json"], ["fit", "--recipe", written, "--output", run, "--resume", "auto"]),
         "evaluation": (

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torchmetrics import Metric
 
+from hamr_lightning.crop_geometry import shown_by_source
 from hamr_lightning.losses.seg import average_to
 from hamr_lightning.metrics import PCKAUC, MeanIoU, MeanJointError, mask_iou
 from hamr_lightning.types import HandBatch
@@ -66,7 +67,8 @@ class Constant:
                 joint_error.update(*arguments)
             if self.silhouette is not None and batch.mask is not None and batch.has("mask").any():
                 known["miou"] = miou
-                miou.update(self.silhouette.expand(len(batch), -1, -1), batch.mask, batch.validity("mask"))
+                shown = shown_by_source(batch, self.silhouette.shape[-1])
+                miou.update(shown * self.silhouette, batch.mask, batch.validity("mask"))
         return {name: metric.compute().item() for name, metric in known.items()}
 
 

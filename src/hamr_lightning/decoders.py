@@ -61,6 +61,8 @@ class ManoDecoder(Decoder):
         flat_hand_mean: Whether a zero ``hand_pose`` is the hand model's rest pose instead of its mean pose.
         joint_source: "mesh" regresses the joints from the posed mesh (paper, Eq. 3); "chain" gives the posed kinematic
             chain's, as smplx and manopth do. The finger tips are the hand model's vertices either way.
+        fingertips: By whose convention vertices serve as finger tips ("freihand" or "ho3d" for these data sets, see
+            :data:`hamr_lightning.skeleton.FINGERTIP_VERTICES`); None for the hand's own, which is "hamr" for a file.
 
     Raises:
         ValueError: If a number of components or ``joint_source`` is not one of these.
@@ -86,6 +88,7 @@ class ManoDecoder(Decoder):
         shape_components: int = _SHAPE_SIZE,
         flat_hand_mean: bool = False,
         joint_source: Literal["mesh", "chain"] = "mesh",
+        fingertips: str | None = None,
     ) -> None:
         super().__init__()
         self.orient_size = 3
@@ -95,7 +98,8 @@ class ManoDecoder(Decoder):
         _check_range("shape_components", self.shape_size, _SHAPE_SIZE)
         if joint_source not in ("mesh", "chain"):
             raise ValueError(f'joint_source must be "mesh" or "chain", got {joint_source!r}')
-        self.hand = hand if isinstance(hand, HandModel) else HandModel.load(hand)
+        model = hand if isinstance(hand, HandModel) else HandModel.load(hand)
+        self.hand = model if fingertips is None else model.with_fingertips(fingertips)
         self.side = self.hand.side
         self.joint_source = joint_source
 

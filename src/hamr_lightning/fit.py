@@ -133,8 +133,10 @@ def _try(recipe: Recipe, model: HAMRModule, data: HandDataModule) -> None:
     data.train_dataloader()
     one = override(recipe, ["data.batch_size=1", "data.workers=0"]).build_datamodule()
     model.eval()
-    for loader in one.val_dataloaders().values():
-        batch = next(iter(loader))
+    for name, loader in one.val_dataloaders().items():
+        batch = next(iter(loader), None)
+        if batch is None:
+            raise RunError(f"recipe {recipe.name}: no sample of the validation set {name} can be read")
         try:
             with torch.no_grad():
                 prediction = model(batch.image)
@@ -252,4 +254,7 @@ def _annotation(batch: HandBatch, size: int, with_mask: bool) -> HandBatch:
         joints_3d_valid=batch.joints_3d_valid,
         mask=average_to(batch.mask, size) if with_mask and batch.mask is not None else None,
         mask_valid=batch.mask_valid,
+        mirrored=batch.mirrored,
+        crop_to_image=batch.crop_to_image,
+        image_size_px=batch.image_size_px,
     )

@@ -5,7 +5,7 @@ import io
 import operator
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -117,6 +117,10 @@ class HandModel:
             return cls(name="open" if source == "open" else path.stem, side=side, fingertips=tips, **arrays)
         except HandModelError as error:
             raise HandModelError(f"{path}: {error}") from error
+
+    def with_fingertips(self, fingertips: str | Sequence[int]) -> "HandModel":
+        """Return the hand with the finger tips of another convention; see :meth:`load`."""
+        return replace(self, fingertips=_fingertip_vertices(fingertips))
 
     def save(self, path: str | Path) -> None:
         """Write the hand in MANO's form: ``.npz``, or a ``.pkl`` that smplx's and manopth's MANO classes load.

@@ -11,6 +11,8 @@ given, it is the decoder's.
 In the place of one data set, ``data`` can list several: ``train: [{name: rhd, root: DIR}, {name: synthetic, weight:
 0.5}]`` (see :class:`~hamr_lightning.data.mixture.Mixture` for the weights), and ``val``, each of which has metrics of
 its own; without ``val``, these are the sets of ``train``. With ``name`` and ``val``, that set trains, those validate.
+``test`` lists the sets that hamr-eval takes and training never sees, not even to choose a checkpoint; without it, they
+are those of ``val``.
 
 An override is ``key=value``, the key dotted and the value YAML: ``losses.cam.weight=0.2``, ``losses.seg=null``. All
 overrides are joined before they are merged, so that their order cannot matter; two that contradict each other are a
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from hamr_lightning.arguments import Problem, parameters
-from hamr_lightning.recipe_check import SECTIONS, check, data_nodes, shared_keys
+from hamr_lightning.recipe_check import SECTIONS, SPLITS, check, data_nodes, shared_keys
 from hamr_lightning.recipe_source import OVERRIDE, RecipeError, Source, merge_overrides, read_recipe, rebase
 from hamr_lightning.strict_yaml import KeyPath, dump
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from hamr_lightning.data.base import HandDataset
     from hamr_lightning.data.datamodule import HandDataModule
+    from hamr_lightning.hand_model import HandModel
     from hamr_lightning.module import HAMRModule
 
 __all__ = ["Recipe", "RecipeError", "load_recipe", "load_variant", "override"]
@@ -108,10 +111,19 @@ class Recipe:
         """The seed of weights, order, augmentation and rendered data."""
         return self._tree["seed"]
 
+    def set_names(self, split: str) -> list[str]:
+        """Return the names of the sets of "train", "val" or "test": the registered ones, of a second one rhd_2."""
+        return _distinct([node["name"] for node in data_nodes(self._tree, split).values()])
+
     @property
-    def val_names(self) -> list[str]:
-        """The names of the validation sets: the registered ones, of the second of a kind ``rhd_2``."""
-        return _distinct([node["name"] for node in data_nodes(self._tree, "val").values()])
+    def data_hand(self) -> str | None:
+        """The fingerprint of the hand that data sets are given which name none; None if there is no such set."""
+        from hamr_lightning.hand_model import HandModel
+
+        parts = [self._parts[path] for split in SPLITS for path in data_nodes(self._tree, split)]
+        if not any("hand" in parameters(part.component).keys() - part.arguments.keys() for part in parts):
+            return None
+        return (self._hand() or HandModel.load("open")).fingerprint
 
     @property
     def source(self) -> Source:
@@ -172,19 +184,15 @@ class Recipe:
         Raises:
             RecipeError: If a data set refuses its values or does not find its files.
         """
-        from hamr_lightning.data.datamodule import HandDataModule
+        return self._build_data("train", "val")
 
-        return self._build_data(HandDataModule, ("train", "val"))
-
-    def build_validation(self) -> HandDataModule:
-        """Build the data module without its training data, whose files need not be there.
+    def build_evaluation(self) -> HandDataModule:
+        """Build the data module with the sets to evaluate on, and without training data, whose files may be missing.
 
         Raises:
             RecipeError: As :meth:`build_datamodule`.
         """
-        from hamr_lightning.data.datamodule import HandDataModule
-
-        return self._build_data(HandDataModule, ("val",))
+        return self._build_data("test")
 
     def build_trainer(self, output: str | Path | None = None) -> pl.Trainer:
         """Build a trainer that keeps checkpoints and metrics in a run's folder (see :mod:`hamr_lightning.runs`).
@@ -229,31 +237,44 @@ class Recipe:
             )
         return None if renderer is None else renderer.build(faces=decoder.faces)
 
-    def _build_data(self, data_module: type[HandDataModule], splits: Sequence[str]) -> HandDataModule:
+    def _build_data(self, *splits: str) -> HandDataModule:
+        from hamr_lightning.data.datamodule import HandDataModule
+
         attempt = _Attempt()
         built = {
             split: [attempt(path, partial(self._build_dataset, path, split)) for path in data_nodes(self._tree, split)]
             for split in splits
         }
         self._refuse(attempt.problems)
-        return self._build_or_refuse(("data",), partial(self._assemble_data, data_module, **built))
+
+        def assemble() -> HandDataModule:
+            measured = splits[-1]
+            return HandDataModule(
+                self._mix(built["train"]) if "train" in built else None,
+                dict(zip(self.set_names(measured), built[measured], strict=True)),
+                seed=self.seed,
+                **self._parts["data", "module"].arguments,
+            )
+
+        return self._build_or_refuse(("data",), assemble)
 
     def _build_dataset(self, path: KeyPath, split: str) -> HandDataset:
         part = self._parts[path]
-        shared = {"seed": self.seed, "hand": self._parts["decoder",].argument("hand")}
+        shared = {"seed": self.seed, "hand": self._hand()}
         open_names = parameters(part.component).keys() - part.arguments.keys()
         filled_in = {name: value for name, value in shared.items() if name in open_names and value is not None}
-        return part.build(split=split, **filled_in)
+        return part.build(split="train" if split == "train" else "val", **filled_in)
 
-    def _assemble_data(
-        self, data_module: type[HandDataModule], val: Sequence[HandDataset], train: Sequence[HandDataset] = ()
-    ) -> HandDataModule:
-        return data_module(
-            self._mix(train) if train else None,
-            dict(zip(self.val_names, val, strict=True)),
-            seed=self.seed,
-            **self._parts["data", "module"].arguments,
-        )
+    def _hand(self) -> HandModel | None:
+        """Return the decoder's hand with its finger tips, None if it has none."""
+        from hamr_lightning.hand_model import HandModel
+
+        decoder = self._parts["decoder",]
+        source, fingertips = decoder.argument("hand"), decoder.argument("fingertips")
+        if source is None:
+            return None
+        hand = HandModel.load(source)
+        return hand if fingertips is None else hand.with_fingertips(fingertips)
 
     def _mix(self, datasets: Sequence[HandDataset]) -> HandDataset:
         from hamr_lightning.data.mixture import Mixture

@@ -26,7 +26,7 @@ SECTIONS: Final = (
     "logger",
 )
 
-SPLITS: Final = ("train", "val")
+SPLITS: Final = ("train", "val", "test")
 """Where the data section can list several data sets."""
 
 _REQUIRED: Final = ("name", "backbone", "regressor", "decoder", "losses", "optimizer", "data")
@@ -264,14 +264,17 @@ def _arguments(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_nodes(tree: Mapping[str, Any], split: str) -> dict[KeyPath, Mapping[str, Any]]:
-    """Return the nodes of the data sets of "train" or "val", by their paths.
+    """Return the nodes of the data sets of "train", "val" or "test", by their paths.
 
-    A section that lists none for the split has a single one, or validates on those that it trains on.
+    A section that lists none for the split takes those of the split before, at last the single one that it is.
     """
     node = tree["data"]
-    if node.get(split) is not None:
-        return {("data", split, str(place)): entry for place, entry in enumerate(node[split])}
-    return {("data",): node} if "name" in node else data_nodes(tree, "train")
+    for place in reversed(SPLITS[: SPLITS.index(split) + 1]):
+        if node.get(place) is not None:
+            return {("data", place, str(number)): entry for number, entry in enumerate(node[place])}
+        if place != "test" and "name" in node:
+            return {("data",): node}
+    raise AssertionError("a checked data section has a name or trains on a list")
 
 
 def shared_keys(section: str) -> frozenset[str]:

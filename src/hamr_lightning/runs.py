@@ -220,6 +220,11 @@ class LastCheckpoint(Checkpoint):
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Stop if asked to. Training resumes after the validation that was broken off."""
+        if trainer.world_size == 1:  # ranks may have unequal numbers of batches, and must not wait for each other here
+            self._stop_if_asked(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop if asked to."""
         self._stop_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -140,6 +140,8 @@ class HandBatch(_TensorRecord):
     """True where a left hand was mirrored into a right one."""
     crop_to_image: Float[Tensor, "b 2 3"] | None = None
     """The affine map from crop units, of the unmirrored crop, to pixels of the source image."""
+    image_size_px: Float[Tensor, "b 2"] | None = None
+    """Width and height of the source image."""
     sources: tuple[str, ...] = ()
     """Where each sample came from, for messages: a file, or a seed."""
     skipped: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from hamr_lightning.crop_geometry import shown_by_source
 from hamr_lightning.losses.base import Loss
 from hamr_lightning.metrics import PCKAUC, MeanIoU, MeanJointError, MeanOverValid
 from hamr_lightning.types import HandBatch, HandPrediction
@@ -36,7 +37,8 @@ class ValidationSet(nn.Module):
             for metric in self._joint_metrics.values():
                 metric.update(prediction.joints_3d, batch.joints_3d, batch.validity("joints_3d"))
         if batch.mask is not None and prediction.silhouette is not None:
-            self._miou.update(prediction.silhouette, batch.mask, batch.validity("mask"))
+            shown = shown_by_source(batch, prediction.silhouette.shape[-1])
+            self._miou.update(shown * prediction.silhouette, batch.mask, batch.validity("mask"))
 
     def losses(self) -> dict[str, Float[Tensor, ""]]:
         """Return each loss's mean, not weighted."""

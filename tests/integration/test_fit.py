@@ -292,3 +292,28 @@ def test_lightning_may_overfit_some_batches(small, tmp_path):
     given = ["--recipe", small, "--output", "run", "--trainer.overfit_batches=2", "--trainer.max_epochs=2"]
     assert fit_command(given) == 0
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["step"] == 4
+
+
+def test_a_validation_set_that_cannot_be_read_is_named(small, capsys, monkeypatch):
+    whole = SyntheticDataset.sample
+
+    def sample(self, index, epoch=0):
+        if len(self) == 3:
+            raise ValueError(f"pictures/{index}.png is broken")
+        return whole(self, index, epoch)
+
+    monkeypatch.setattr(SyntheticDataset, "sample", sample)
+    with pytest.warns(UserWarning, match="skipped"):
+        assert fit_command(["--recipe", small, "--output", "run"]) == 2
+    assert "no sample of the validation set synthetic can be read" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_ranks_with_unequal_numbers_of_batches_do_not_wait_for_each_other(small, tmp_path):
+    ddp = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.val_count=5", "--trainer.max_epochs=1"]
+    command = [sys.executable, "-m", "hamr_lightning.cli.fit", "--recipe", small, "--output", "run", *ddp]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=environment, timeout=200, check=True, capture_output=True)
+    final = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert final["step"] == 2
+    assert final["model"].keys() == {"auc_3d", "joint_error_mm", "miou"}

@@ -12,6 +12,7 @@ from torch import Tensor
 from hamr_lightning.decoders import JointDecoder, ManoDecoder, ManopthDecoder
 from hamr_lightning.hand_model import HandModel, HandModelError
 from hamr_lightning.registry import build
+from hamr_lightning.skeleton import FINGERTIP_VERTICES, FINGERTIPS
 
 
 def parameters(decoder: ManoDecoder, count: int = 3, scale: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,6 +164,16 @@ def test_on_a_gpu_it_decodes_as_on_a_cpu(decoder: ManoDecoder) -> None:
 def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ManoDecoder(**arguments)
+
+
+@pytest.mark.parametrize("convention", ["hamr", "freihand", "ho3d"])
+@pytest.mark.parametrize("joint_source", ["mesh", "chain"])
+def test_finger_tips_are_the_vertices_of_a_convention(convention: str, joint_source: str) -> None:
+    decoder = ManoDecoder(fingertips=convention, joint_source=joint_source)
+    mesh = decoder(torch.zeros(1, 3), torch.zeros(1, 6), torch.zeros(1, 10))
+    tips = mesh.vertices[:, list(FINGERTIP_VERTICES[convention])]
+    torch.testing.assert_close(mesh.joints[:, list(FINGERTIPS)], tips, atol=1e-6, rtol=0)
+    assert decoder.hand.fingerprint == HandModel.load("open", fingertips=convention).fingerprint
 
 
 def test_a_bad_hand_is_named() -> None:

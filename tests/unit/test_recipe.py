@@ -128,6 +128,39 @@ def test_a_list_of_data_sets_replaces_a_single_one_and_back(small, tmp_path):
     assert section(again, "data") == {"name": "rhd", "image_size": 64, "batch_size": 2, "root": str(tmp_path)}
 
 
+def test_what_is_tested_is_not_validated(small):
+    recipe = load_recipe(small, ["data.test=[{name: synthetic, val_count: 4}, {name: synthetic, val_count: 5}]"])
+    sets = {name: len(loader.dataset) for name, loader in recipe.build_evaluation().val_dataloaders().items()}
+    assert sets == {"synthetic": 4, "synthetic_2": 5}
+    assert recipe.set_names("test") == ["synthetic", "synthetic_2"]
+    assert len(recipe.build_datamodule().val_dataloader().dataset) == 3
+    assert recipe.set_names("val") == recipe.set_names("train") == ["synthetic"]
+
+
+def test_without_a_list_the_validation_sets_are_tested(small):
+    data = load_recipe(small, [LISTED, "data.val=[{name: synthetic, val_count: 4}]"]).build_evaluation()
+    assert {name: len(loader.dataset) for name, loader in data.val_dataloaders().items()} == {"synthetic": 4}
+
+
+def test_rendered_data_has_the_decoder_s_finger_tips(small):
+    tips = "decoder.fingertips=freihand"
+    samples = [
+        load_recipe(small, overrides).build_datamodule().val_dataloader().dataset[0].joints_3d
+        for overrides in ([], [tips], ["decoder.fingertips=hamr"])
+    ]
+    assert torch.equal(samples[0], samples[2])
+    assert not torch.equal(samples[0][:, 4], samples[1][:, 4])
+    assert torch.equal(samples[0][:, :4], samples[1][:, :4])
+
+
+def test_the_hand_that_data_is_given_is_known(small, tmp_path):
+    with_rhd = ["data.name=rhd", f"data.root={tmp_path}"]
+    joints = ["decoder={name: joints}", "renderer=null", "losses.seg=null"]
+    hands = [load_recipe(small, overrides).data_hand for overrides in ([], joints, ["decoder.fingertips=ho3d"])]
+    assert hands[0] == hands[1] == HandModel.load("open").fingerprint != hands[2]
+    assert load_recipe(small, with_rhd).data_hand is None
+
+
 def test_a_list_of_validation_sets_goes_beside_a_single_training_set(small):
     data = load_recipe(small, ["data.val=[{name: synthetic, val_count: 4}]"]).build_datamodule()
     assert len(data.train_dataloader().dataset) == 8

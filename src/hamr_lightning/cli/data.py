@@ -54,7 +54,7 @@ def _preview(options: argparse.Namespace, overrides: list[str]) -> int:
     if options.split == "train":
         loaders = [recipe.build_datamodule().train_dataloader()]
     else:
-        loaders = [*recipe.build_validation().val_dataloaders().values()]
+        loaders = [*recipe.build_evaluation().val_dataloaders().values()]
     batch = HandBatch.concatenate(list(islice(chain(*loaders), options.count)))
     save_png(batch_sheet(batch), options.output)
     print(f"{options.output}: {len(batch)} samples")

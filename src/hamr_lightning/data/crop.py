@@ -67,6 +67,7 @@ class HandCrop:
             **_hand_model_annotation(sample, turn),
             mirrored=torch.tensor([sample.is_left]),
             crop_to_image=_tensor(crop_to_image[:2]),
+            image_size_px=_tensor(np.array(sample.image.shape[1::-1])),
             sources=(sample.source,),
         )
 
@@ -76,7 +77,7 @@ def _crop_to_image(sample: HandSample, turn: Float[np.ndarray, "2 2"], margin: f
     if not (math.isfinite(extent) and extent >= 1):
         raise ValueError(
             f"{sample.source}: no hand to crop, its {'valid 2D joints' if sample.box_px is None else 'box'} span "
-            f"{extent:.3g} pixels where at least 1 is needed; mend or leave out the sample"
+            "less than 1 pixel; mend or leave out the sample"
         )
     half_side = margin * extent / 2
     matrix = np.eye(3)
@@ -125,7 +126,7 @@ def _planar_annotation(sample: HandSample, to_image: Float[np.ndarray, "3 3"], s
 def _spatial_annotation(sample: HandSample, turn: Float[np.ndarray, "3 3"]) -> dict[str, Any]:
     annotated = sample.joints_3d is not None
     valid = _joints_valid(sample.joints_3d_valid) & annotated
-    rooted = bool(valid[0, ROOT])
+    rooted = bool(valid[0, ROOT] and valid.sum() > 1)  # a root alone says nothing relative to itself
     joints, vertices = np.zeros((JOINT_COUNT, 3)), np.zeros((_MANO_VERTEX_COUNT, 3))
     if sample.joints_3d is not None:
         joints = sample.joints_3d @ turn.T

@@ -17,8 +17,8 @@ from hamr_lightning.safe_pickle import dense, loads
 
 _FOLDERS: Final = {"train": "training", "val": "evaluation"}
 _BASE_TO_TIP: Final = np.array([0, 4, 3, 2, 1, 8, 7, 6, 5, 12, 11, 10, 9, 16, 15, 14, 13, 20, 19, 18, 17])
-_ROWS: Final = {"left": _BASE_TO_TIP, "right": _BASE_TO_TIP + 21}
-_MASK_VALUES: Final = {"left": (2, 17), "right": (18, 33)}
+_ROWS: Final = {"right": _BASE_TO_TIP + 21, "left": _BASE_TO_TIP}
+_MASK_VALUES: Final = {"right": (18, 33), "left": (2, 17)}
 _PUBLISHED: Final = {"train": 41258, "val": 2728}
 _FIELDS: Final = {"uv_vis": (42, 3), "xyz": (42, 3), "K": (3, 3)}
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from hamr_lightning.crop_geometry import shown_by_source, to_source_pixels
 from hamr_lightning.metrics import align, camera_errors, f_score, mask_iou, point_errors_2d, point_errors_mm
 from hamr_lightning.projection import fit_camera
 from hamr_lightning.skeleton import FINGERTIPS, ROOT
@@ -18,21 +19,6 @@ from hamr_lightning.types import HandBatch, HandPrediction
 
 Measured: TypeAlias = tuple[Float[Tensor, "b n"], Bool[Tensor, "b n"]]
 Measure: TypeAlias = Callable[[HandPrediction, HandBatch], Measured]
-
-
-def to_source_pixels(joints_2d: Float[Tensor, "b n 2"], batch: HandBatch) -> Float[Tensor, "b n 2"]:
-    """Return points of a batch's crops, in crop units, as pixels of the source images.
-
-    Raises:
-        ValueError: If the batch does not say where its crops lie.
-    """
-    if batch.crop_to_image is None:
-        raise ValueError("HandBatch.crop_to_image is None: without it, pixels of the source image are not known")
-    mirrored = torch.zeros(len(batch), dtype=torch.bool) if batch.mirrored is None else batch.mirrored
-    side = torch.where(mirrored, -1.0, 1.0).to(joints_2d)[:, None]
-    unmirrored = torch.stack([side * joints_2d[..., 0], joints_2d[..., 1]], dim=-1)
-    linear, offset = batch.crop_to_image[:, :, :2], batch.crop_to_image[:, None, :, 2]
-    return unmirrored @ linear.mT + offset
 
 
 def _joints_mm(alignment: str) -> Measure:
@@ -93,7 +79,8 @@ def _f_score(threshold_mm: float, alignment: str) -> Measure:
 def _iou(prediction: HandPrediction, batch: HandBatch) -> Measured:
     if batch.mask is None or prediction.silhouette is None:
         return _nothing(batch)
-    return mask_iou(prediction.silhouette, batch.mask)[:, None], batch.validity("mask")[:, None]
+    shown = shown_by_source(batch, prediction.silhouette.shape[-1])
+    return mask_iou(shown * prediction.silhouette, batch.mask)[:, None], batch.validity("mask")[:, None]
 
 
 def _camera(part: int) -> Measure:

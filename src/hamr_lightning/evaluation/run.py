@@ -49,7 +49,7 @@ def evaluate_checkpoint(
     if PROTOCOLS[protocol].to_scorer is not None:
         overrides = [*overrides, "data.max_skipped=0"]  # a scorer wants a prediction for every picture
     model = load_checkpoint(checkpoint, overrides).to(place)
-    data = Recipe(model.hparams["recipe"], {(): str(checkpoint)}).build_validation()
+    data = Recipe(model.hparams["recipe"], {(): str(checkpoint)}).build_evaluation()
 
     def predict(batch: HandBatch) -> HandPrediction:
         return model(batch.image)

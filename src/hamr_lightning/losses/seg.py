@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from hamr_lightning.crop_geometry import shown_by_source
 from hamr_lightning.errors import UserError
 from hamr_lightning.losses.base import Loss
 from hamr_lightning.registry import register
@@ -17,7 +18,8 @@ from hamr_lightning.types import HandBatch, HandPrediction
 class SegmentationLoss(Loss):
     """Absolute difference between the rendered silhouette and the annotated mask, as shares of a pixel's area.
 
-    The mask is averaged over the area of each of the renderer's pixels. Normalised by the number of those pixels.
+    The mask is averaged over the area of each of the renderer's pixels. Normalised by the number of those pixels that
+    the source image shows: of a hand that is cut off by its border, the rest is free.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("mask",)
@@ -32,8 +34,10 @@ class SegmentationLoss(Loss):
         if prediction.silhouette is None:
             raise ValueError("SegmentationLoss: the prediction has no silhouette; give the model a renderer")
         assert batch.mask is not None
-        mask = average_to(batch.mask, prediction.silhouette.shape[-1])
-        return (prediction.silhouette - mask).abs().mean(dim=(1, 2))
+        size = prediction.silhouette.shape[-1]
+        shown = shown_by_source(batch, size)
+        differences = shown * (prediction.silhouette - average_to(batch.mask, size)).abs()
+        return differences.sum(dim=(1, 2)) / shown.sum(dim=(1, 2)).clamp(min=1)
 
 
 def average_to(mask: Float[Tensor, "b h w"], size: int) -> Float[Tensor, "b {size} {size}"]:

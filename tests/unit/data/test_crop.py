@@ -197,7 +197,7 @@ def test_the_box_is_of_the_valid_joints_only():
 def test_a_hand_without_extent_is_refused(valid_count):
     sample = sample_with_box(40, 20, 32, 32, joints_2d_valid=np.arange(21) < valid_count)
 
-    with pytest.raises(ValueError, match=r"a test: .* span 0 pixels"):
+    with pytest.raises(ValueError, match=r"a test: .* span less than 1 pixel"):
         crop(sample)
 
 
@@ -260,3 +260,35 @@ def test_what_was_augmented_renders_to_the_augmented_mask(decoder, seed, is_left
 
 def test_a_wrong_key_point_costs_no_memory():
     assert crop(sample_with_box(0, 0, 1e6, 10)).image.shape == (1, 3, 32, 32)
+
+
+def test_a_root_alone_is_not_3d_annotation_but_known_in_the_camera():
+    joints = np.full((21, 3), 0.5)
+    only_root = np.arange(21) == 0
+    batch = crop(sample_with_box(40, 20, 32, 30, joints_3d=joints, joints_3d_valid=only_root))
+
+    assert not batch.has("joints_3d").item()
+    assert batch.joints_camera_valid[0].tolist() == only_root.tolist()
+    torch.testing.assert_close(batch.joints_camera[0, 0], torch.full((3,), 0.5))
+
+
+def test_joints_without_a_root_are_known_in_the_camera_alone():
+    joints = np.random.default_rng(1).uniform(0.4, 0.6, (21, 3))
+    tips = np.isin(np.arange(21), [4, 8, 12])
+    batch = crop(sample_with_box(40, 20, 32, 30, joints_3d=joints, joints_3d_valid=tips))
+
+    assert not batch.has("joints_3d").item()
+    np.testing.assert_allclose(batch.joints_camera[0, tips], joints[tips], atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_box_gives_the_crop_s_middle_and_side_however_it_is_turned(seed):
+    box = np.array([30.0, 20.0, 70.0, 50.0])
+    batch = crop(sample_with_box(0, 0, 9, 9, box_px=box), margin=1.5, augmentation=GEOMETRY, seed=seed)
+    generator = np.random.default_rng(seed)
+    scale, _ = GEOMETRY.draw_geometry(generator)
+    corners = to_source_px(batch, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+
+    np.testing.assert_allclose(corners[0], [50, 35], atol=1e-4)
+    for edge in corners[1:]:
+        assert np.linalg.norm(edge - corners[0]) == pytest.approx(1.5 / scale * 40 / 2, rel=1e-5)

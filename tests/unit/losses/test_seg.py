@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,19 @@ def test_it_is_the_share_of_area_that_differs(make_prediction, make_batch):
     silhouette[0, :8] = 1
     values = SegmentationLoss()(make_prediction(silhouette=silhouette), make_batch(mask=mask))
     torch.testing.assert_close(values, torch.tensor([0.5, 1 / 32**2]))
+
+
+def test_what_lies_beyond_the_source_image_is_free(make_prediction, make_batch):
+    one_pixel_per_unit = torch.tensor([[1.0, 0, 1], [0, 1, 1]]).expand(2, -1, -1)
+    only_left_half = torch.tensor([1.0, 2.0]).expand(2, -1)
+    batch = make_batch(mask=torch.zeros(2, 32, 32))
+    batch = replace(batch, crop_to_image=one_pixel_per_unit, image_size_px=only_left_half)
+    silhouette = torch.zeros(2, 16, 16)
+    silhouette[:, :, 8:] = 1
+    silhouette[:, :4, 7] = 1
+    values = SegmentationLoss()(make_prediction(silhouette=silhouette), batch)
+
+    torch.testing.assert_close(values, torch.full((2,), 4 / (16 * 8)))
 
 
 def test_a_mask_is_averaged_over_area():
