@@ -322,6 +322,24 @@ def test_pixels_are_those_of_the_source_image_on_both_sides(hands):
         to_source_pixels(batch.joints_2d, replace(batch, crop_to_image=None))
 
 
+def test_the_scorers_get_the_hands_of_the_source_image(hands):
+    unknown = replace(hands[1], joints_3d=None, vertices=None)
+    truth = oracle(hands, ContourRenderer(HandModel.load("open").faces, 8))
+    scored = {
+        name: evaluate(truth, batches_of([hands[0], unknown, *hands[2:4]]), PROTOCOLS[name]).predicted
+        for name in ("freihand", "ho3d")
+    }
+    for number, hand in enumerate(hands[:4]):
+        origin = hand.joints_3d[0] if number == 1 else 0  # where the root is not known, it stays at 0
+        for points, known in zip(scored["freihand"], (hand.joints_3d, hand.vertices), strict=True):
+            np.testing.assert_allclose(points[number], known - origin, atol=1e-6)
+    joints, vertices = scored["freihand"]
+    np.testing.assert_array_equal(scored["ho3d"][1], vertices * [1, -1, -1])
+    wrist, index, middle, pinky, ring, thumb = [0], [5, 6, 7], [9, 10, 11], [17, 18, 19], [13, 14, 15], [1, 2, 3]
+    order = [*wrist, *index, *middle, *pinky, *ring, *thumb, *TIPS]
+    np.testing.assert_array_equal(scored["ho3d"][0], joints[:, order] * [1, -1, -1])
+
+
 def test_what_cannot_be_read_is_named_wherever_it_stands(hands, constant):
     broken = [ValueError("first"), hands[0], ValueError("middle"), hands[1], hands[2], ValueError("last")]
     for size in (1, 2, 4):
