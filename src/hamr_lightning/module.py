@@ -33,8 +33,8 @@ class HAMRModule(pl.LightningModule):
     """Hand mesh recovery from a crop around a hand (paper, Figure 2).
 
     Training logs ``train/loss`` and ``train/<loss>`` of the step; validation logs ``val/loss``, ``val/<loss>``,
-    ``val/auc_3d`` (20 to 50 mm), ``val/joint_error_mm`` and ``val/miou`` of the epoch, the last three only where the
-    data has the annotation. ``<loss>`` is not weighted; ``loss`` is the weighted sum (Eq. 8). Of several validation
+    ``val/auc_3d`` (20 to 50 mm), ``val/joint_error_mm`` and ``val/miou`` of the epoch, all but ``val/loss`` only where
+    the data has the annotation. ``<loss>`` is not weighted; ``loss`` is the weighted sum (Eq. 8). Of several validation
     sets, each has its own, ``val/<set>/loss`` and so on, and ``val/loss`` is their mean.
 
     Args:
@@ -212,7 +212,8 @@ class HAMRModule(pl.LightningModule):
         return counts.clamp(min=1) / ranks
 
     def _weighted_sum(self, means: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
-        return torch.stack([self.losses[name].weight * value for name, value in means.items()]).sum()
+        zero = torch.zeros((), device=self.device)
+        return sum((self.losses[name].weight * value for name, value in means.items()), zero)
 
     def _log_losses(self, means: Mapping[str, Float[Tensor, ""]], stage: str, batch_size: int | None) -> None:
         # A training step's figures are the first rank's own: gathering them would cost every step a synchronisation.

@@ -41,14 +41,17 @@ class ValidationSet(nn.Module):
             self._miou.update(shown * prediction.silhouette, batch.mask, batch.validity("mask"))
 
     def losses(self) -> dict[str, Float[Tensor, ""]]:
-        """Return each loss's mean, not weighted."""
-        return {name: mean.compute() for name, mean in self._loss_means.items()}
+        """Return the mean of each loss that there was annotation for, not weighted."""
+        return _known({**self._loss_means})
 
     def metrics(self) -> dict[str, Float[Tensor, ""]]:
         """Return ``auc_3d`` (20 to 50 mm), ``joint_error_mm`` and ``miou``, each if there was annotation."""
-        named = {**self._joint_metrics, "miou": self._miou}
-        with warnings.catch_warnings():
-            # A rank that saw no annotation computes all the same: the others wait for it.
-            warnings.filterwarnings("ignore", ".*was called before the ``update`` method", UserWarning)
-            values = {name: metric.compute() for name, metric in named.items()}
-        return {name: value for name, value in values.items() if not value.isnan()}
+        return _known({**self._joint_metrics, "miou": self._miou})
+
+
+def _known(metrics: Mapping[str, Metric]) -> dict[str, Float[Tensor, ""]]:
+    with warnings.catch_warnings():
+        # A rank that saw no annotation computes all the same: the others wait for it.
+        warnings.filterwarnings("ignore", ".*was called before the ``update`` method", UserWarning)
+        values = {name: metric.compute() for name, metric in metrics.items()}
+    return {name: value for name, value in values.items() if not value.isnan()}

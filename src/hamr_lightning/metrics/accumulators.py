@@ -283,7 +283,7 @@ class PCKAUC2D(_PCK):
 
 @final
 class MeanOverValid(Metric):
-    """Mean of the valid samples' values of any size, such as a loss's; 0 if none was valid.
+    """Mean of the valid samples' values of any size, such as a loss's; NaN if none was valid.
 
     The sum is in float32, so that its last digits depend on the order.
     """
@@ -298,13 +298,13 @@ class MeanOverValid(Metric):
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, values: Float[Tensor, "b"], valid: Bool[Tensor, "b"]) -> None:
-        """Take in a batch."""
-        self.total += torch.where(valid, values, 0).sum()
+        """Take in a batch. NaN counts as infinity: what broke is not what was not there."""
+        self.total += torch.where(valid, values.nan_to_num(nan=torch.inf), 0).sum()
         self.count += valid.sum()
 
     def compute(self) -> Float[Tensor, ""]:
         """Return the mean."""
-        return self.total / self.count.clamp(min=1)
+        return self.total / self.count
 
 
 def _fixed_sum(values: Float[Tensor, "*points"], counts: Bool[Tensor, "*points"]) -> Int[Tensor, ""]:
