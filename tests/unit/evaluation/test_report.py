@@ -25,14 +25,16 @@ def faces():
 
 @pytest.fixture(scope="module")
 def evaluated(faces):
-    """Evaluations of hands, one of them without 3D, of which the predictions are 30 % too large."""
+    """Evaluations of hands, one of them without 3D and one partly seen, of which the predictions are 30 % too large."""
     hands = both_sides(2)
+    hands[2] = replace(hands[2], joints_2d_valid=np.arange(21) > 4)
     hands[1] = replace(hands[1], joints_3d=None, vertices=None)
     truth = oracle(both_sides(2), ContourRenderer(faces, 64))
 
     def predict(batch):
         predicted = truth(batch)
-        return replace(predicted, joints_3d=1.3 * predicted.joints_3d, vertices=1.3 * predicted.vertices)
+        larger = {name: 1.3 * getattr(predicted, name) for name in ("joints_3d", "joints_2d", "vertices")}
+        return replace(predicted, **larger)
 
     return {name: evaluate(predict, batches_of(hands), protocol) for name, protocol in PROTOCOLS.items()}
 
