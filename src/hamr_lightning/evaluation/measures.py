@@ -83,6 +83,17 @@ def _iou(prediction: HandPrediction, batch: HandBatch) -> Measured:
     return mask_iou(shown * prediction.silhouette, batch.mask)[:, None], batch.validity("mask")[:, None]
 
 
+def _iou_two_classes(prediction: HandPrediction, batch: HandBatch) -> Measured:
+    hand, valid = _iou(prediction, batch)
+    if batch.mask is None or prediction.silhouette is None:
+        return hand, valid
+    shown = shown_by_source(batch, prediction.silhouette.shape[-1])
+    background = mask_iou(
+        shown * (1 - prediction.silhouette), shown_by_source(batch, batch.mask.shape[-1]) - batch.mask
+    )
+    return (hand + background[:, None]) / 2, valid
+
+
 def _camera(part: int) -> Measure:
     def measure(prediction: HandPrediction, batch: HandBatch) -> Measured:
         if batch.joints_3d is None or batch.joints_2d is None:
@@ -113,6 +124,7 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "f_5mm_procrustes": _f_score(5.0, "procrustes"),
     "f_15mm_procrustes": _f_score(15.0, "procrustes"),
     "iou": _iou,
+    "iou_two_classes": _iou_two_classes,
     "camera_scale": _camera(0),
     "camera_mm": _camera(1),
 }

@@ -11,7 +11,7 @@ from hamr_lightning.errors import UserError
 from hamr_lightning.evaluation.evaluate import Evaluation, evaluate
 from hamr_lightning.evaluation.protocols import PROTOCOLS
 from hamr_lightning.evaluation.report import curves_of, read_curves, write_report
-from hamr_lightning.recipe import Recipe
+from hamr_lightning.recipe import Recipe, override
 from hamr_lightning.types import HandBatch, HandPrediction
 
 
@@ -46,17 +46,18 @@ def evaluate_checkpoint(
         raise UserError(f"{folder}: is a file, give a folder for the reports")
     published = {} if curves is None else read_curves(curves)
     place = _device(device)
-    if PROTOCOLS[protocol].to_scorer is not None:
-        overrides = [*overrides, "data.max_skipped=0"]  # a scorer wants a prediction for every picture
     model = load_checkpoint(checkpoint, overrides).to(place)
-    data = Recipe(model.hparams["recipe"], {(): str(checkpoint)}).build_evaluation()
+    recipe = Recipe(model.hparams["recipe"], {(): str(checkpoint)})
+    if PROTOCOLS[protocol].to_scorer is not None:
+        recipe = override(recipe, ["data.max_skipped=0"])  # a scorer wants a prediction for every picture
+    data = recipe.build_evaluation()
 
     def predict(batch: HandBatch) -> HandPrediction:
         return model(batch.image)
 
     evaluations = {}
     for name, loader in data.val_dataloaders().items():
-        batches = (batch.to(place) for batch in tqdm(loader, desc=name, leave=False))
+        batches = (batch.to(place) for batch in tqdm(loader, desc=name, leave=False, disable=None))
         evaluations[name] = evaluate(predict, batches, PROTOCOLS[protocol])
         write_report(evaluations[name], folder / name, model.decoder.faces, curves_of(published, name))
     return evaluations
