@@ -157,8 +157,10 @@ def _decode(paths: Mapping[str, Path]) -> dict[str, np.ndarray]:
 
 
 def _check_pictures(folder: Path, hands: int, least_backgrounds: int) -> None:
+    """Refuse annotation of another length; a picture that is missing among the others is named when it is read."""
     pictures = _count_pictures(folder) if folder.is_dir() else 0
-    if pictures % hands or pictures < least_backgrounds * hands:
+    most = hands * (len(_VERSIONS) if folder.parent.name == _FOLDERS["train"] else 1)
+    if pictures > most or not (folder / f"{least_backgrounds * hands - 1:08d}.jpg").is_file():
         raise ValueError(
             f"{folder} holds {pictures} pictures where the annotation beside it, of {hands} hands, needs "
             f"{least_backgrounds} of each; unpack both again from the data set's archive, or choose other versions"

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ _FOLDERS: Final = {"train": "train", "val": "evaluation"}
 _TO_CAMERA: Final = np.array([1, -1, -1], np.float32)
 """From OpenGL's axes (x right, y up, z backward)."""
 _TURN_TO_CAMERA: Final = Rotation.from_rotvec([math.pi, 0, 0])
+_TRIED: Final = 100
 _TRUTH: Final = {"xyz": (21, 3), "verts": (778, 3)}
 
 
@@ -82,7 +83,7 @@ class Ho3dDataset(HandDataset):
         root = resolve_root(root)
         self._folder = root / _FOLDERS[split]
         self._frames = _read_frames(root / f"{_FOLDERS[split]}.txt")
-        self._edition = _find_edition(self._folder, *self._frames[0])
+        self._edition = _find_edition(self._folder, self._frames)
         self._truth = _read_truth(root, len(self._frames)) if split == "val" else {}
         self._segmentations = _find_segmentations(root, self._edition) if split == "train" else None
         self._has_mano = (hand if isinstance(hand, str) else hand.name) != "open"
@@ -205,10 +206,12 @@ def _read_frames(path: Path) -> list[tuple[str, str]]:
     return [(line.split("/")[0], line.split("/")[1]) for line in lines]
 
 
-def _find_edition(folder: Path, sequence: str, frame: str) -> _Edition:
-    for edition in _EDITIONS:
-        if (folder / sequence / "rgb" / f"{frame}{edition.picture}").is_file():
-            return edition
+def _find_edition(folder: Path, frames: Sequence[tuple[str, str]]) -> _Edition:
+    for sequence, frame in frames[:_TRIED]:  # the first may be missing
+        for edition in _EDITIONS:
+            if (folder / sequence / "rgb" / f"{frame}{edition.picture}").is_file():
+                return edition
+    sequence, frame = frames[0]
     raise ValueError(
         f"{folder / sequence / 'rgb' / frame}.png (v2) or .jpg (v3) is missing, which {folder.name}.txt names first; "
         "unpack it again from the data set's archive"

@@ -235,3 +235,13 @@ def test_mended_annotation_is_read_anew(tmp_path):
     write_json(tmp_path, "train", "xyz", (np.array(read_json(tmp_path, "train", "xyz")) + 0.125).tolist())
 
     np.testing.assert_allclose(FreihandDataset(tmp_path).sample(0).joints_3d, before + 0.125, atol=1e-6)
+
+
+def test_a_picture_missing_among_the_others_is_named_when_it_is_read(tmp_path):
+    write_freihand(tmp_path, count=COUNT)
+    (tmp_path / "training" / "rgb" / "00000004.jpg").unlink()
+    dataset = FreihandDataset(tmp_path)
+
+    assert dataset.sample(5).source.endswith("00000005.jpg")
+    with pytest.raises(ValueError, match=r"00000004\.jpg is missing"):
+        dataset.sample(4)
