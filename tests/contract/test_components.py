@@ -177,7 +177,7 @@ class TestLoss:
 
 
 def one_sample(record, sample):
-    return record._map(lambda tensor: tensor[sample : sample + 1])
+    return record.map(lambda tensor: tensor[sample : sample + 1])
 
 
 def leaves(prediction):
