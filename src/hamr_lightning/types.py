@@ -40,6 +40,8 @@ class _TensorRecord:
         return self.map(lambda tensor: tensor.detach())
 
     def map(self: _Record, function: Callable[[Tensor], Tensor]) -> _Record:
+        """Return a copy with every tensor passed through a function, those of records inside it too."""
+
         def apply(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return function(value)
