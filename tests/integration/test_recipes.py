@@ -74,7 +74,7 @@ def test_the_paper_s_recipe_takes_two_steps_on_its_data_sets(tmp_path, monkeypat
         "rhd/miou",
     }
     assert evaluate_command(["--checkpoint", str(tmp_path / "run" / "checkpoints" / "last.ckpt")]) == 0
-    reports = tmp_path / "run" / "evaluation" / "paper"
+    reports = tmp_path / "run" / "evaluation" / "last_paper"
     known = {name: set(json.loads((reports / name / "metrics.json").read_text())) for name in PAPER_SETS}
     assert {"auc_3d", "auc_2d", "miou"} <= known["rhd"]
     assert {"auc_3d", "auc_2d"} <= known["stb"]

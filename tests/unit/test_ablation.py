@@ -174,7 +174,9 @@ def python(tmp_path, monkeypatch):
         script.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(script))
 
-    return python
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background, a shell has it ignored
+    yield python
+    signal.signal(signal.SIGINT, usual)
 
 
 @pytest.mark.parametrize(("commands", "status"), [("exit 0", 0), ("exit 2", 2), ("kill -KILL $$", -signal.SIGKILL)])
