@@ -46,7 +46,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: See :func:`load_checkpoint`.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such checkpoint file")
+        raise CheckpointError(
+            f"{path}: no such checkpoint file; hamr-fit leaves them in its run's folder, checkpoints/last.ckpt"
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file can raise anything

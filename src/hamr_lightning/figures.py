@@ -35,6 +35,7 @@ _ANNOTATED_ONLY: Final = (60, 120, 255)
 _BACKGROUND: Final = 24
 _LEAST_TILE: Final = 200
 _CURVES: Final = {"train": ("#4c8dd6", ""), "val": ("#e07a2c", "o")}
+_SET_COLOURS: Final = ("#3f9b57", "#a35cc4", "#c8423f", "#8c6d3f", "#5f7f8c")
 
 _SUBPIXEL_BITS: Final = 4
 _FARTHEST: Final = 8.0  # crop units; OpenCV's integers overflow some way beyond
@@ -328,7 +329,7 @@ def _plot_panel(axes: Axes, panel: str, curves: dict[str, Float[np.ndarray, "n 2
     for name, curve in curves.items():
         stage, _, metric = name.rpartition("/")
         if metric == panel:
-            colour, marker = _CURVES.get(stage, ("#777777", ""))
+            colour, marker = _CURVES.get(stage) or (_SET_COLOURS[len(axes.lines) % len(_SET_COLOURS)], "o")
             axes.plot(*curve.T, label=stage, color=colour, marker=marker, markersize=3.5, linewidth=1)
     values = np.concatenate([line.get_ydata() for line in axes.lines])
     if values.min() > 0 and values.max() > 20 * values.min():

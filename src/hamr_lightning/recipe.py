@@ -290,7 +290,7 @@ class Recipe:
 
     def _refuse(self, problems: Sequence[Problem]) -> None:
         if problems:
-            raise RecipeError([self._describe(problem) for problem in problems])
+            raise RecipeError([*dict.fromkeys(map(self._describe, problems))])
 
     def _describe(self, problem: Problem) -> str:
         path, origins = problem.path, self._origins

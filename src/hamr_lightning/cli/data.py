@@ -3,13 +3,14 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 from hamr_lightning.cli.common import OVERRIDES, parse, run_command
 from hamr_lightning.cli.data_set import at_least
 from hamr_lightning.cli.data_synth import add_synth
 from hamr_lightning.cli.data_verify import add_verify
+from hamr_lightning.errors import UserError
 from hamr_lightning.recipe import load_recipe
 
 
@@ -33,7 +34,8 @@ def _run(given: list[str]) -> int:
 def _add_preview(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     preview = commands.add_parser(
         "preview",
-        description="Write a sheet of cropped samples, each with its mask and skeleton drawn beside it. " + OVERRIDES,
+        description="Write a sheet of cropped samples, each with its mask and skeleton drawn beside it, of "
+        "training as the recipe varies them. " + OVERRIDES,
         allow_abbrev=False,
     )
     preview.set_defaults(run=_preview)
@@ -48,14 +50,13 @@ def _preview(options: argparse.Namespace, overrides: list[str]) -> int:
     from hamr_lightning.figures import batch_sheet, save_png
     from hamr_lightning.types import HandBatch
 
-    overrides = [*overrides, "data.batch_size=1", "data.workers=0"]
-    overrides += [f"data.name={options.name}"] if options.name is not None else []
+    overrides = [*overrides, *([f"data.name={options.name}"] if options.name is not None else [])]
     recipe = load_recipe(options.recipe, overrides)
-    if options.split == "train":
-        loaders = [recipe.build_datamodule().train_dataloader()]
-    else:
-        loaders = [*recipe.build_evaluation().val_dataloaders().values()]
-    batch = HandBatch.concatenate(list(islice(chain(*loaders), options.count)))
+    data = recipe.build_datamodule() if options.split == "train" else recipe.build_evaluation()
+    crops = list(islice(data.crops(options.split), options.count))
+    if not crops:
+        raise UserError(f"no sample can be read: {'; '.join(data.skipped)}")
+    batch = HandBatch.concatenate(crops)
     save_png(batch_sheet(batch), options.output)
     print(f"{options.output}: {len(batch)} samples")
     return 0

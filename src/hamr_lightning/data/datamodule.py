@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -203,6 +203,18 @@ class HandDataModule(pl.LightningDataModule):
         """Return the loader of the validation set, or those of several as :meth:`val_dataloaders` does."""
         loaders = self.val_dataloaders()
         return loaders if len(loaders) > 1 else loaders.popitem()[1]
+
+    def crops(self, split: Literal["train", "val"]) -> Iterator[HandBatch]:
+        """Yield the crops that can be read one by one: of training in its first epoch's order, of all validation sets.
+
+        Raises:
+            SampleError: If more samples are skipped than may be.
+        """
+        sets = [self._train] if split == "train" else list(self._val.values())
+        for crops in sets:
+            if crops is not None:
+                keys = EpochSampler(len(crops), self._seed) if split == "train" else range(len(crops))
+                yield from filter(len, self._skipped.watch(crops[key] for key in keys))
 
     def _rank_and_replicas(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

@@ -158,3 +158,13 @@ def test_preview_of_a_set_that_has_no_training_split(small, capsys, tmp_path):
 
     assert main([*given, "--output", "a.png"]) == 0
     assert capsys.readouterr().out == "a.png: 3 samples\n"
+
+
+def test_preview_leaves_out_what_cannot_be_read(rhd, small, capsys):
+    path = next((rhd / "training" / "color").iterdir())
+    path.write_bytes(path.read_bytes()[:200])
+    given = ["preview", "rhd", "--recipe", small, "--data.root", str(rhd), "--count", "100", "--output", "a.png"]
+    with pytest.warns(UserWarning, match=f"skipped, 1 of at most 10: .*{path.name} is broken"):
+        assert main(given) == 0
+    count = len(list(path.parent.iterdir()))
+    assert f"a.png: {count - 1} samples" in capsys.readouterr().out
