@@ -326,10 +326,11 @@ def _read_curves(path: Path) -> dict[str, Float[np.ndarray, "n 2"]]:
 
 
 def _plot_panel(axes: Axes, panel: str, curves: dict[str, Float[np.ndarray, "n 2"]]) -> None:
+    sets = [stage for stage in dict.fromkeys(name.rpartition("/")[0] for name in curves) if stage not in _CURVES]
     for name, curve in curves.items():
         stage, _, metric = name.rpartition("/")
         if metric == panel:
-            colour, marker = _CURVES.get(stage) or (_SET_COLOURS[len(axes.lines) % len(_SET_COLOURS)], "o")
+            colour, marker = _CURVES.get(stage) or (_SET_COLOURS[sets.index(stage) % len(_SET_COLOURS)], "o")
             axes.plot(*curve.T, label=stage, color=colour, marker=marker, markersize=3.5, linewidth=1)
     values = np.concatenate([line.get_ydata() for line in axes.lines])
     if values.min() > 0 and values.max() > 20 * values.min():
