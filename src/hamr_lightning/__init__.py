@@ -11,8 +11,8 @@ The way of the data, and the file for each step::
       -> losses/          one file a term;  metrics/: what is reported
 
 ``types.py`` holds what flows, with the legend of axes, frames and units; ``module.py`` composes the steps into a
-LightningModule; ``data/`` feeds it; ``recipe.py`` builds all of it from YAML; ``fit.py`` trains, ``evaluation/`` measures
-and ``ablation.py`` compares what has been trained; ``cli/`` holds the commands; ``registry.py`` finds plugins.
+LightningModule; ``data/`` feeds it; ``recipe.py`` builds all of it from YAML; ``fit.py`` trains, ``evaluation/``
+measures and ``ablation.py`` compares what has been trained; ``cli/`` holds the commands; ``registry.py`` finds plugins.
 """
 
 import importlib
