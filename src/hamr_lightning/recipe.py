@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -123,7 +123,7 @@ class Recipe:
         parts = [self._parts[path] for split in SPLITS for path in data_nodes(self._tree, split)]
         if not any("hand" in parameters(part.component).keys() - part.arguments.keys() for part in parts):
             return None
-        return (self._hand() or HandModel.load("open")).fingerprint
+        return (self._hand or HandModel.load("open")).fingerprint
 
     @property
     def source(self) -> Source:
@@ -260,11 +260,13 @@ class Recipe:
 
     def _build_dataset(self, path: KeyPath, split: str) -> HandDataset:
         part = self._parts[path]
-        shared = {"seed": self.seed, "hand": self._hand()}
         open_names = parameters(part.component).keys() - part.arguments.keys()
-        filled_in = {name: value for name, value in shared.items() if name in open_names and value is not None}
+        filled_in: dict[str, Any] = {"seed": self.seed} if "seed" in open_names else {}
+        if "hand" in open_names and self._hand is not None:
+            filled_in["hand"] = self._hand
         return part.build(split="train" if split == "train" else "val", **filled_in)
 
+    @cached_property
     def _hand(self) -> HandModel | None:
         """Return the decoder's hand with its finger tips, None if it has none."""
         from hamr_lightning.hand_model import HandModel

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from hamr_lightning.atomic import written_whole
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.pinhole import project
 from hamr_lightning.data.processes import map_indices
@@ -64,9 +65,8 @@ def write_rhd(
     annotation = dict(enumerate(progress(map_indices(work, len(dataset), workers), len(dataset))))
     # By NumPy 1's names, which NumPy 2 knows too: hand3d runs on the older one.
     content = pickle.dumps(annotation, protocol=2).replace(b"numpy._core", b"numpy.core")
-    unfinished = folder / "unfinished"
-    unfinished.write_bytes(content)
-    unfinished.rename(folder / f"anno_{_FOLDERS[split]}.pickle")
+    with written_whole(folder / f"anno_{_FOLDERS[split]}.pickle") as file:
+        file.write_bytes(content)
 
 
 def _write_sample(
