@@ -4,11 +4,12 @@ Not differentiable: it draws data and figures. For a differentiable silhouette s
 Everything runs on the calling thread, without the interpreter lock.
 """
 
+import math
 from dataclasses import dataclass
 from typing import no_type_check
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32
+from jaxtyping import Float, Float32, Float64, Int, Int32
 from numba import njit
 
 _SUBPIXEL_BITS = 8
@@ -17,8 +18,30 @@ _FARTHEST_PX = 1 << 20
 
 
 @dataclass(frozen=True)
+class Visibility:
+    """The nearest triangle in every pixel, and of every triangle that was drawn what is needed to shade it."""
+
+    face_index: Int32[np.ndarray, "h w"]
+    """Without meaning where nothing is."""
+    nearness: Float32[np.ndarray, "h w"]
+    """1 / z; 0 where nothing is."""
+    weights: Float64[np.ndarray, "f 2 3"]
+    """The perspective-correct weights of each triangle's second and third corner, divided by z, are the products of
+    these rows with (column, row, 1)."""
+
+    @classmethod
+    def empty(cls, height: int, width: int, face_count: int) -> "Visibility":
+        """Return a picture with nothing in it yet of so many triangles."""
+        return cls(
+            np.empty((height, width), np.int32),
+            np.zeros((height, width), np.float32),
+            np.empty((face_count, 2, 3)),
+        )
+
+
+@dataclass(frozen=True)
 class Fragments:
-    """The nearest triangle in every pixel."""
+    """The nearest triangle in every pixel, and where it is hit."""
 
     face_index: Int32[np.ndarray, "h w"]
     """-1 where nothing is."""
@@ -27,55 +50,60 @@ class Fragments:
     depth: Float32[np.ndarray, "h w"]
     """In the unit of the points' z; infinite where nothing is."""
 
-    @classmethod
-    def empty(cls, height: int, width: int) -> "Fragments":
-        """Return a picture with nothing in it."""
-        return cls(
-            np.full((height, width), -1, np.int32),
-            np.zeros((height, width, 3), np.float32),
-            np.full((height, width), np.inf, np.float32),
-        )
-
 
 def rasterize(points_px: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], height: int, width: int) -> Fragments:
     """Find the nearest triangle at the centre of every pixel; see :func:`draw`."""
-    fragments = Fragments.empty(height, width)
-    draw(fragments, points_px, faces)
-    return fragments
+    visibility = Visibility.empty(height, width, len(faces))
+    draw(visibility, points_px, faces, np.arange(len(faces), dtype=np.int32))
+    return Fragments(*_fragments(visibility.face_index, visibility.nearness, visibility.weights))
 
 
 def draw(
-    fragments: Fragments,
+    visibility: Visibility,
     points_px: Float[np.ndarray, "v 3"],
     faces: Int[np.ndarray, "f 3"],
-    first_index: int = 0,
+    chosen: Int32[np.ndarray, "c"],
 ) -> None:
-    """Draw triangles, seen from either side, over what ``fragments`` holds already.
+    """Draw some of a mesh's triangles, seen from either side, over those that ``visibility`` holds already.
 
     Points are (x, y) in pixels, pixel i spanning [i, i + 1), and z > 0 along the viewing axis. Interpolation is
     perspective-correct; for an orthographic picture add a constant to z that is large beside the mesh. Points are
-    rounded to 1/256 pixel and tested in integers, an edge belonging to the triangle below or right of it: triangles
-    that share an edge leave no gap and share no pixel. Of equally near triangles the first stays. Left out are
-    triangles without area and those with a corner that is not finite, has z <= 0 or lies 2**20 pixels or more away.
+    rounded to 1/256 pixel, and an edge belongs to the triangle below or right of it: triangles that share an edge leave
+    no gap and share no pixel. Of equally near triangles the first stays. Left out are triangles without area and those
+    with a corner that is not finite, has z <= 0 or lies 2**20 pixels or more away.
 
     Args:
-        fragments: Changed in place.
-        points_px: The triangles' corners.
-        faces: Indices of points.
-        first_index: What is written for the first of ``faces``; the others count up from it.
+        visibility: Changed in place.
+        points_px: The mesh's vertices.
+        faces: Indices of points, of all triangles that ``visibility`` has room for.
+        chosen: Which of the triangles to draw.
+
+    Raises:
+        ValueError: If ``faces`` names a point or ``chosen`` a triangle that does not exist.
+    """
+    _check_faces(faces, len(points_px))
+    if chosen.size and (chosen.min() < 0 or chosen.max() >= len(faces)):
+        raise ValueError(f"chosen must lie in [0, {len(faces)}), got {chosen.min()} to {chosen.max()}")
+    _draw(
+        np.ascontiguousarray(points_px, np.float64),
+        np.ascontiguousarray(faces, np.int32),
+        chosen,
+        visibility.face_index,
+        visibility.nearness,
+        visibility.weights,
+    )
+
+
+def front_facing(points_px: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Int32[np.ndarray, "c"]:
+    """Return the triangles that are counter-clockwise as the camera sees them, of meshes that are so from outside.
+
+    Where closed meshes are drawn, these alone cover what all cover: what faces away lies behind.
 
     Raises:
         ValueError: If ``faces`` names a point that does not exist.
     """
     _check_faces(faces, len(points_px))
-    _draw(
-        np.ascontiguousarray(points_px, np.float64),
-        np.ascontiguousarray(faces, np.int32),
-        first_index,
-        fragments.face_index,
-        fragments.barycentric,
-        fragments.depth,
-    )
+    return _front_facing(np.ascontiguousarray(points_px, np.float64), np.ascontiguousarray(faces, np.int32))
 
 
 def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Float32[np.ndarray, "v 3"]:
@@ -140,80 +168,115 @@ def _check_faces(faces: Int[np.ndarray, "f 3"], count: int) -> None:
         raise ValueError(f"faces must lie in [0, {count}), got {faces.min()} to {faces.max()}")
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 @no_type_check
-def _draw(points, faces, first_index, face_index, barycentric, depth):
-    height, width = depth.shape
+def _draw(points, faces, chosen, face_index, nearness, weights):
+    height, width = nearness.shape
     usable = np.zeros(len(points), np.bool_)
     corner = np.zeros((len(points), 2), np.int64)
     for i in range(len(points)):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         usable[i] = abs(x) < _FARTHEST_PX and abs(y) < _FARTHEST_PX and 0 < z < np.inf
         if usable[i]:
-            corner[i, 0] = round(x * _SUBPIXELS)
-            corner[i, 1] = round(y * _SUBPIXELS)
+            corner[i, 0] = round(x * _SUBPIXELS) - _SUBPIXELS // 2
+            corner[i, 1] = round(y * _SUBPIXELS) - _SUBPIXELS // 2
 
-    for face in range(len(faces)):
+    for face in chosen:
         a, b, c = faces[face, 0], faces[face, 1], faces[face, 2]
         if not (usable[a] and usable[b] and usable[c]):
             continue
         ax, ay, bx, by, cx, cy = corner[a, 0], corner[a, 1], corner[b, 0], corner[b, 1], corner[c, 0], corner[c, 1]
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if area == 0:
-            continue
-        second, third = 1, 2
-        if area < 0:
-            area = -area
-            b, c, bx, by, cx, cy, second, third = c, b, cx, cy, bx, by, 2, 1
-        left, right = _pixel_range(ax, bx, cx, width)
-        top, bottom = _pixel_range(ay, by, cy, height)
-        if left >= right or top >= bottom:
+        top, bottom = max(_first_pixel(min(ay, by, cy)), 0), min(_first_pixel(max(ay, by, cy)), height)
+        left, right = max(_first_pixel(min(ax, bx, cx)), 0), min(_first_pixel(max(ax, bx, cx) + 1), width)
+        if area == 0 or left >= right or top >= bottom:
             continue
 
-        x = (left << _SUBPIXEL_BITS) + _SUBPIXELS // 2
-        y = (top << _SUBPIXEL_BITS) + _SUBPIXELS // 2
-        row_a = (cx - bx) * (y - by) - (cy - by) * (x - bx)
-        row_b = (ax - cx) * (y - cy) - (ay - cy) * (x - cx)
-        row_c = (bx - ax) * (y - ay) - (by - ay) * (x - ax)
-        least_a, least_b, least_c = _least(bx, by, cx, cy), _least(cx, cy, ax, ay), _least(ax, ay, bx, by)
-        right_a, right_b, right_c = (by - cy) * _SUBPIXELS, (cy - ay) * _SUBPIXELS, (ay - by) * _SUBPIXELS
-        down_a, down_b, down_c = (cx - bx) * _SUBPIXELS, (ax - cx) * _SUBPIXELS, (bx - ax) * _SUBPIXELS
+        # Edge functions, positive inside: their growth by column and by row, and their value at the first pixel.
+        facing = 1 if area > 0 else -1
+        edge_a = (by - cy) * _SUBPIXELS * facing, (cx - bx) * _SUBPIXELS * facing, (bx * cy - cx * by) * facing
+        edge_b = (cy - ay) * _SUBPIXELS * facing, (ax - cx) * _SUBPIXELS * facing, (cx * ay - ax * cy) * facing
+        edge_c = (ay - by) * _SUBPIXELS * facing, (bx - ax) * _SUBPIXELS * facing, (ax * by - bx * ay) * facing
+        area *= facing
         near_a, near_b, near_c = 1 / (area * points[a, 2]), 1 / (area * points[b, 2]), 1 / (area * points[c, 2])
+        near_x = edge_a[0] * near_a + edge_b[0] * near_b + edge_c[0] * near_c
+        near_y = edge_a[1] * near_a + edge_b[1] * near_b + edge_c[1] * near_c
+        near_0 = edge_a[2] * near_a + edge_b[2] * near_b + edge_c[2] * near_c
+        for i in range(3):
+            weights[face, 0, i] = edge_b[i] * near_b
+            weights[face, 1, i] = edge_c[i] * near_c
+
+        # Every row's span, from the last left edge to the first right one. The edge functions are integers: half of one
+        # decides over those that are 0 and keeps rounding from deciding. Neighbours compute the same number for the
+        # edge that they share.
+        start_1 = start_2 = float(left)
+        end_1 = end_2 = float(right)
+        start_1_y = start_2_y = end_1_y = end_2_y = 0.0
+        for x, y, value in (edge_a, edge_b, edge_c):
+            if x > 0:
+                start_2, start_2_y = start_1, start_1_y
+                start_1, start_1_y = -(value + 0.5) / x, -y / x
+            elif x < 0:
+                end_2, end_2_y = end_1, end_1_y
+                end_1, end_1_y = -(value - 0.5) / x, -y / x
         for row in range(top, bottom):
-            in_a, in_b, in_c = row_a, row_b, row_c
-            for column in range(left, right):
-                if (in_a - least_a) | (in_b - least_b) | (in_c - least_c) >= 0:
-                    weight_a, weight_b, weight_c = in_a * near_a, in_b * near_b, in_c * near_c
-                    total = weight_a + weight_b + weight_c
-                    z = np.float32(1 / total) if total > 0 else np.float32(np.inf)
-                    if z < depth[row, column]:
-                        depth[row, column] = z
-                        face_index[row, column] = first_index + face
-                        barycentric[row, column, 0] = weight_a * z
-                        barycentric[row, column, second] = weight_b * z
-                        barycentric[row, column, third] = weight_c * z
-                in_a += right_a
-                in_b += right_b
-                in_c += right_c
-            row_a += down_a
-            row_b += down_b
-            row_c += down_c
+            start = max(math.ceil(max(start_1 + row * start_1_y, start_2 + row * start_2_y)), left)
+            end = min(math.ceil(min(end_1 + row * end_1_y, end_2 + row * end_2_y)), right)
+            near = near_0 + row * near_y + start * near_x
+            for column in range(start, end):
+                if np.float32(near) > nearness[row, column]:
+                    nearness[row, column] = near
+                    face_index[row, column] = face
+                near += near_x
 
 
 @njit(nogil=True, inline="always")
 @no_type_check
-def _pixel_range(a, b, c, size):
-    half = _SUBPIXELS // 2
-    first = (min(a, b, c) - half + _SUBPIXELS - 1) >> _SUBPIXEL_BITS
-    last = (max(a, b, c) - half) >> _SUBPIXEL_BITS
-    return max(first, 0), min(last + 1, size)
+def _first_pixel(subpixel):
+    """The first pixel whose centre does not lie before a place, which is counted from the first centre of all."""
+    return (subpixel + _SUBPIXELS - 1) >> _SUBPIXEL_BITS
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _front_facing(points, faces):
+    chosen = np.empty(len(faces), np.int32)
+    count = 0
+    for face in range(len(faces)):
+        a, b, c = faces[face, 0], faces[face, 1], faces[face, 2]
+        x, y = points[a, 0], points[a, 1]
+        if (points[b, 0] - x) * (points[c, 1] - y) < (points[b, 1] - y) * (points[c, 0] - x):
+            chosen[count] = face
+            count += 1
+    return chosen[:count]
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _fragments(face_index, nearness, weights):
+    height, width = nearness.shape
+    index = np.full((height, width), -1, np.int32)
+    barycentric = np.zeros((height, width, 3), np.float32)
+    depth = np.full((height, width), np.inf, np.float32)
+    for row in range(height):
+        for column in range(width):
+            if nearness[row, column] > 0:
+                face = face_index[row, column]
+                z = 1 / nearness[row, column]
+                second, third = weights_at(weights[face], row, column, z)
+                index[row, column] = face
+                barycentric[row, column] = 1 - second - third, second, third
+                depth[row, column] = z
+    return index, barycentric, depth
 
 
 @njit(nogil=True, inline="always")
 @no_type_check
-def _least(x0, y0, x1, y1):
-    """The least edge function of a pixel inside: 0 for a top or a left edge, whose own points belong to it."""
-    return 0 if y1 < y0 or (y1 == y0 and x1 > x0) else 1
+def weights_at(weights, row, column, z):
+    """Return the weights of a triangle's second and third corner at a pixel; see :attr:`Visibility.weights`."""
+    second = (weights[0, 0] * column + weights[0, 1] * row + weights[0, 2]) * z
+    third = (weights[1, 0] * column + weights[1, 1] * row + weights[1, 2]) * z
+    return second, third
 
 
 @njit(nogil=True, cache=True)

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from hamr_lightning.rasterizer import Fragments, draw, interpolate, rasterize, shade, vertex_normals
+from hamr_lightning.rasterizer import Visibility, draw, front_facing, interpolate, rasterize, shade, vertex_normals
 
 HEIGHT, WIDTH = 17, 23
 
@@ -119,12 +119,31 @@ def test_triangles_far_larger_than_the_picture_or_outside_it_are_clipped() -> No
 def test_drawing_in_two_steps_is_drawing_at_once() -> None:
     rng = np.random.default_rng(7)
     points, faces = on_grid(rng, 30), rng.integers(0, 30, (20, 3))
-    fragments = Fragments.empty(HEIGHT, WIDTH)
-    draw(fragments, points, faces[:8])
-    draw(fragments, points, faces[8:], first_index=8)
+    visibility = Visibility.empty(HEIGHT, WIDTH, 20)
+    draw(visibility, points, faces, np.arange(8, dtype=np.int32))
+    draw(visibility, points, faces, np.arange(8, 20, dtype=np.int32))
     at_once = rasterize(points, faces, HEIGHT, WIDTH)
-    np.testing.assert_array_equal(fragments.face_index, at_once.face_index)
-    np.testing.assert_array_equal(fragments.barycentric, at_once.barycentric)
+    drawn = at_once.face_index >= 0
+    np.testing.assert_array_equal(visibility.nearness > 0, drawn)
+    np.testing.assert_array_equal(visibility.face_index[drawn], at_once.face_index[drawn])
+    np.testing.assert_allclose(visibility.nearness[drawn], 1 / at_once.depth[drawn], rtol=1e-6)
+
+
+def test_of_a_closed_mesh_the_triangles_that_face_the_camera_are_the_nearest() -> None:
+    """A tetrahedron, counter-clockwise from outside."""
+    faces = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        points = rng.uniform([1, 1, 1], [20, 15, 2], (4, 3))
+        a, b, c, d = points
+        if np.dot(np.cross(b - a, c - a), d - a) < 0:
+            points[[0, 1]] = points[[1, 0]]
+        visibility = Visibility.empty(HEIGHT, WIDTH, 4)
+        chosen = front_facing(points, faces)
+        assert 1 <= len(chosen) <= 3
+        draw(visibility, points, faces, chosen)
+        expected = rasterize(points, faces, HEIGHT, WIDTH).face_index
+        np.testing.assert_array_equal(np.where(visibility.nearness > 0, visibility.face_index, -1), expected)
 
 
 def test_faces_out_of_range_are_refused() -> None:

@@ -1,12 +1,11 @@
 """Rendered hands: data without end, with complete annotation, from no file."""
 
 import math
-from functools import reduce
 from typing import Final, Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
 from hamr_lightning.data.base import HandDataset, HandSample
@@ -17,10 +16,19 @@ from hamr_lightning.data.rendering.lens import Lens
 from hamr_lightning.data.rendering.props import turns_between
 from hamr_lightning.data.rendering.scene import Scene, Stage
 from hamr_lightning.data.rendering.scenery import Photographs, procedural_background
-from hamr_lightning.data.rendering.shading import SAMPLES_PER_SIDE, Lights, Surface, irradiance, paint, soft_visibility
+from hamr_lightning.data.rendering.shading import (
+    SAMPLES_PER_SIDE,
+    Lights,
+    Surface,
+    coverage,
+    irradiance,
+    nearest_depth,
+    paint,
+    soft_visibility,
+)
 from hamr_lightning.data.rendering.textures import Texture
 from hamr_lightning.hand_model import HandModel
-from hamr_lightning.rasterizer import Fragments, draw
+from hamr_lightning.rasterizer import Visibility, draw, front_facing
 from hamr_lightning.registry import register
 
 _SPLIT_STREAMS: Final = {"train": 0, "val": 1}
@@ -113,8 +121,8 @@ class SyntheticDataset(HandDataset):
         thing_count = int(rng.integers(1, 3)) if rng.random() < self._occluders else 0
         scene = self._stage.set_scene(vertices, thing_count, rng)
         background = self._background(rng, self._size)
-        fragments, mask = _render(scene, intrinsics, self._size)
-        _light(background, scene, fragments, self._stage.textures, rng)
+        visibility, mask = _render(scene, intrinsics, self._size)
+        _light(background, scene, visibility, self._stage.textures, rng)
         return HandSample(
             image=self._lens.photograph(background, rng),
             source=f"synthetic, {self._split} sample {index} of epoch {key[1]}, seed {self._seed}",
@@ -122,7 +130,7 @@ class SyntheticDataset(HandDataset):
             joints_2d_px=project(joints, intrinsics),
             joints_3d=joints,
             mask=mask,
-            depth=_nearest(fragments.depth),
+            depth=nearest_depth(visibility),
             vertices=vertices,
             global_orient=Rotation.from_matrix(orientation).as_rotvec(),
             hand_pose=hand_pose,
@@ -174,45 +182,41 @@ def _draw_camera(
 
 def _render(
     scene: Scene, intrinsics: Float[np.ndarray, "3 3"], size: int
-) -> tuple[Fragments, UInt8[np.ndarray, "s s"]]:
+) -> tuple[Visibility, UInt8[np.ndarray, "s s"]]:
     finer = SAMPLES_PER_SIDE * size
     points_px = np.concatenate([SAMPLES_PER_SIDE * project(scene.vertices, intrinsics), scene.vertices[:, 2:]], axis=1)
-    fragments = Fragments.empty(finer, finer)
-    draw(fragments, points_px, scene.faces[: scene.first_arm])
-    seen = cv2.inRange(fragments.face_index, 0, scene.first_thing - 1)
-    mask = cv2.resize(seen, (size, size), interpolation=cv2.INTER_AREA)
-    draw(fragments, points_px, scene.faces[scene.first_arm :], scene.first_arm)
-    return fragments, mask
-
-
-def _nearest(depth: Float32[np.ndarray, "fh fw"]) -> Float32[np.ndarray, "h w"]:
-    side = SAMPLES_PER_SIDE
-    return reduce(np.minimum, [depth[row::side, column::side] for row in range(side) for column in range(side)])
+    visibility = Visibility.empty(finer, finer, len(scene.faces))
+    chosen = front_facing(points_px, scene.faces)
+    first_arm = np.searchsorted(chosen, scene.first_arm)
+    draw(visibility, points_px, scene.faces, chosen[:first_arm])
+    mask = coverage(visibility, scene.first_thing)
+    draw(visibility, points_px, scene.faces, chosen[first_arm:])
+    return visibility, mask
 
 
 def _light(
     picture: UInt8[np.ndarray, "s s 3"],
     scene: Scene,
-    fragments: Fragments,
+    visibility: Visibility,
     textures: Texture,
     rng: np.random.Generator,
 ) -> None:
     """Paint the scene over the background, in light that suits it."""
     lights = _draw_lights(np.square(np.array(cv2.mean(picture)[:3]) / 255), rng)
     hand = scene.vertices[_HAND]
-    visibility = soft_visibility(scene.vertices, hand, lights)
-    received = irradiance(scene.normals, visibility, lights, _SKIN_WRAP)
+    arriving = soft_visibility(scene.vertices, hand, lights)
+    received = irradiance(scene.normals, arriving, lights, _SKIN_WRAP)
     facing = scene.normals[_HAND, 2] < 0
     exposure = math.exp(rng.normal(-0.25, 0.25)) / max(received[_HAND][facing].mean(), 1e-3)
     surface = Surface(
         faces=scene.faces,
         radiance=scene.reflectance * received * np.float32(exposure),
         normals=scene.normals,
-        sheen=scene.sheen * visibility[0] * np.float32(exposure),
+        sheen=scene.sheen * arriving[0] * np.float32(exposure),
         texture_index=scene.texture_index,
         textures=textures,
     )
-    paint(picture, fragments, surface, lights)
+    paint(picture, visibility, surface, lights)
 
 
 def _draw_lights(ground: Float[np.ndarray, "3"], rng: np.random.Generator) -> Lights:

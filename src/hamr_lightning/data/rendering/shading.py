@@ -8,10 +8,10 @@ from jaxtyping import Float, Float32, Int, UInt8
 from numba import njit
 
 from hamr_lightning.data.rendering.textures import NEUTRAL, TEXELS, Texture
-from hamr_lightning.rasterizer import Fragments
+from hamr_lightning.rasterizer import Visibility, weights_at
 
 SAMPLES_PER_SIDE = 2
-"""Fragments are this many times finer than the picture, along each side."""
+"""Visibility is this many times finer than the picture, along each side."""
 
 _CELL = 0.006
 _CELLS = 56
@@ -76,7 +76,7 @@ def irradiance(
     return _irradiance(normals, visibility, lights.directions, lights.colours, wrap)
 
 
-def paint(picture: UInt8[np.ndarray, "h w 3"], fragments: Fragments, surface: Surface, key: Lights) -> None:
+def paint(picture: UInt8[np.ndarray, "h w 3"], visibility: Visibility, surface: Surface, key: Lights) -> None:
     """Paint the scene over a picture, with antialiased edges.
 
     Of the samples in a pixel that see the same triangle, one is shaded. Encoding is by a square root, which is within
@@ -84,24 +84,36 @@ def paint(picture: UInt8[np.ndarray, "h w 3"], fragments: Fragments, surface: Su
 
     Args:
         picture: The background, sRGB; changed in place.
-        fragments: The scene, :data:`SAMPLES_PER_SIDE` times finer than the picture.
+        visibility: The scene, :data:`SAMPLES_PER_SIDE` times finer than the picture.
         surface: The scene's meshes.
         key: Only the first light is used, for highlights; the camera is taken to look along z everywhere.
     """
     halfway = key.directions[0] - np.array([0, 0, 1], np.float32)
     _paint(
         picture,
-        fragments.face_index,
-        fragments.barycentric,
+        visibility.face_index,
+        visibility.nearness,
+        visibility.weights,
         np.ascontiguousarray(surface.faces, np.int32),
-        surface.radiance,
-        surface.normals,
-        surface.sheen,
+        np.concatenate([surface.radiance, surface.normals, surface.sheen[:, None]], axis=1),
         np.ascontiguousarray(surface.texture_index, np.int32),
         surface.textures,
         halfway / max(np.linalg.norm(halfway), np.float32(1e-6)),
         key.colours[0],
     )
+
+
+def coverage(visibility: Visibility, face_count: int) -> UInt8[np.ndarray, "h w"]:
+    """Return the share of each pixel, 0 to 255, in which the nearest is one of the first triangles.
+
+    The picture has a :data:`SAMPLES_PER_SIDE`-th of the visibility's height and width.
+    """
+    return _coverage(visibility.face_index, visibility.nearness, face_count)
+
+
+def nearest_depth(visibility: Visibility) -> Float32[np.ndarray, "h w"]:
+    """Return the z of what is nearest in each pixel, infinite where nothing is; sized as :func:`coverage`."""
+    return _nearest_depth(visibility.nearness)
 
 
 @njit(nogil=True, cache=True)
@@ -159,9 +171,36 @@ def _irradiance(normals, visibility, directions, colours, wrap):
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _paint(
-    picture, face_index, barycentric, faces, radiance, normals, sheen, texture_index, textures, halfway, key_colour
-):
+def _coverage(face_index, nearness, face_count):
+    side = SAMPLES_PER_SIDE
+    share = np.empty((nearness.shape[0] // side, nearness.shape[1] // side), np.uint8)
+    for row in range(share.shape[0]):
+        for column in range(share.shape[1]):
+            seen = 0
+            for sample in range(side * side):
+                y, x = side * row + sample // side, side * column + sample % side
+                seen += (nearness[y, x] > 0) & (face_index[y, x] < face_count)
+            share[row, column] = (255 * seen + side * side // 2) // (side * side)
+    return share
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+@no_type_check
+def _nearest_depth(nearness):
+    side = SAMPLES_PER_SIDE
+    depth = np.empty((nearness.shape[0] // side, nearness.shape[1] // side), np.float32)
+    for row in range(depth.shape[0]):
+        for column in range(depth.shape[1]):
+            nearest = np.float32(0)
+            for sample in range(side * side):
+                nearest = max(nearest, nearness[side * row + sample // side, side * column + sample % side])
+            depth[row, column] = 1 / nearest
+    return depth
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+@no_type_check
+def _paint(picture, face_index, nearness, weights, faces, attributes, texture_index, textures, halfway, key_colour):
     height, width = picture.shape[:2]
     side = SAMPLES_PER_SIDE
     for row in range(height):
@@ -172,20 +211,19 @@ def _paint(
             r = g = b = np.float32(0)
             for sample in range(side * side):
                 y, x = side * row + sample // side, side * column + sample % side
-                face = face_index[y, x]
-                if face < 0:
+                near = nearness[y, x]
+                if near == 0:
                     continue
+                face = face_index[y, x]
                 if face != last:
                     last = face
+                    second, third = weights_at(weights[face], y, x, 1 / near)
                     r, g, b = _shade(
-                        face,
-                        barycentric[y, x],
-                        faces,
-                        radiance,
-                        normals,
-                        sheen,
-                        texture_index,
-                        textures,
+                        faces[face],
+                        np.float32(second),
+                        np.float32(third),
+                        attributes,
+                        textures[texture_index[face]],
                         halfway,
                         key_colour,
                     )
@@ -194,7 +232,7 @@ def _paint(
                 sum_g += g
                 sum_b += b
             if covered:
-                share = np.float32(covered) / (side * side)
+                share = np.float32(covered) / np.float32(side * side)
                 picture[row, column, 0] = _blend(picture[row, column, 0], sum_r / covered, share)
                 picture[row, column, 1] = _blend(picture[row, column, 1], sum_g / covered, share)
                 picture[row, column, 2] = _blend(picture[row, column, 2], sum_b / covered, share)
@@ -209,29 +247,29 @@ def _blend(behind, linear, share):
 
 @njit(nogil=True, inline="always")
 @no_type_check
-def _shade(face, weights, faces, radiance, normals, sheen, texture_index, textures, halfway, key_colour):
-    i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
-    wi, wj, wk = weights[0], weights[1], weights[2]
-    texture = texture_index[face]
-    u, v = min(int(wj * TEXELS), TEXELS - 1), min(int(wk * TEXELS), TEXELS - 1)
-    lightness = (np.float32(textures[texture, u, v, 0]) - NEUTRAL) / np.float32(127)
-    gloss = np.float32(textures[texture, u, v, 1]) / np.float32(255)
+def _shade(corners, wj, wk, attributes, texture, halfway, key_colour):
+    i, j, k = corners[0], corners[1], corners[2]
+    wi = 1 - wj - wk
+    u, v = min(max(int(wj * TEXELS), 0), TEXELS - 1), min(max(int(wk * TEXELS), 0), TEXELS - 1)
+    lightness = (np.float32(texture[u, v, 0]) - np.float32(NEUTRAL)) / np.float32(127)
+    gloss = np.float32(texture[u, v, 1]) / np.float32(255)
 
-    nx = wi * normals[i, 0] + wj * normals[j, 0] + wk * normals[k, 0]
-    ny = wi * normals[i, 1] + wj * normals[j, 1] + wk * normals[k, 1]
-    nz = wi * normals[i, 2] + wj * normals[j, 2] + wk * normals[k, 2]
+    r = wi * attributes[i, 0] + wj * attributes[j, 0] + wk * attributes[k, 0]
+    g = wi * attributes[i, 1] + wj * attributes[j, 1] + wk * attributes[k, 1]
+    b = wi * attributes[i, 2] + wj * attributes[j, 2] + wk * attributes[k, 2]
+    nx = wi * attributes[i, 3] + wj * attributes[j, 3] + wk * attributes[k, 3]
+    ny = wi * attributes[i, 4] + wj * attributes[j, 4] + wk * attributes[k, 4]
+    nz = wi * attributes[i, 5] + wj * attributes[j, 5] + wk * attributes[k, 5]
+    sheen = wi * attributes[i, 6] + wj * attributes[j, 6] + wk * attributes[k, 6]
     cosine = (nx * halfway[0] + ny * halfway[1] + nz * halfway[2]) / np.sqrt(
         nx * nx + ny * ny + nz * nz + np.float32(1e-12)
     )
     power = max(cosine, np.float32(0)) ** 2
     for _ in range(_SHARPNESS):
         power *= power
-    highlight = power * (wi * sheen[i] + wj * sheen[j] + wk * sheen[k]) * (1 + 4 * gloss)
+    highlight = power * sheen * (1 + 4 * gloss)
 
     # What darkens skin, blood and shade in the creases, takes least of the red.
-    r = wi * radiance[i, 0] + wj * radiance[j, 0] + wk * radiance[k, 0]
-    g = wi * radiance[i, 1] + wj * radiance[j, 1] + wk * radiance[k, 1]
-    b = wi * radiance[i, 2] + wj * radiance[j, 2] + wk * radiance[k, 2]
     return (
         r * (1 + np.float32(0.4) * lightness) + highlight * key_colour[0],
         g * (1 + np.float32(0.55) * lightness) + highlight * key_colour[1],

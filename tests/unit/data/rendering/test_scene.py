@@ -20,7 +20,7 @@ from hamr_lightning.data.rendering.shading import Lights, Surface, irradiance, p
 from hamr_lightning.data.rendering.skin import paint_hand, skin_reflectance
 from hamr_lightning.data.rendering.textures import NEUTRAL, TextureBank, noise, per_texel
 from hamr_lightning.hand_model import HandModel
-from hamr_lightning.rasterizer import rasterize, vertex_normals
+from hamr_lightning.rasterizer import Visibility, draw, vertex_normals
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,9 @@ class TestLight:
             texture_index=np.zeros(2, int),
             textures=np.full((1, 8, 8, 2), (NEUTRAL, 0), np.uint8),
         )
-        paint(picture, rasterize(points, faces, 8, 8), surface, self.overhead)
+        visibility = Visibility.empty(8, 8, 2)
+        draw(visibility, points, faces, np.arange(2, dtype=np.int32))
+        paint(picture, visibility, surface, self.overhead)
         inside, edge, outside = 255 * 0.5, (100 + 255 * 0.5) / 2, 100
         expected = np.array([inside, inside, edge, outside])
         np.testing.assert_allclose(picture, np.broadcast_to(expected[:, None], (4, 4, 3)), atol=1)
