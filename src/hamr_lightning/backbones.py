@@ -1,12 +1,15 @@
 """Backbones: from the image to heat-maps and features."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's name for it
+from torch.utils.checkpoint import checkpoint
 
 from hamr_lightning.errors import UserError
 from hamr_lightning.registry import register
@@ -58,13 +61,21 @@ class HourglassBackbone(Backbone):
             layers have a quarter and a half of it.
         growth: Channels added at each further level.
         heatmaps: Heat-maps of each stack, at least 21; those beyond 21 are features of no fixed meaning.
+        activation_checkpointing: Whether training keeps only what goes into the stem and into each hourglass, and
+            computes what is inside them once more for the gradient: the same result in less memory and more time.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
     def __init__(
-        self, stacks: int = 2, depth: int = 4, channels: int = 256, growth: int = 128, heatmaps: int = 64
+        self,
+        stacks: int = 2,
+        depth: int = 4,
+        channels: int = 256,
+        growth: int = 128,
+        heatmaps: int = 64,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         _check_at_least(1, stacks=stacks, depth=depth, channels=channels)
@@ -75,6 +86,7 @@ class HourglassBackbone(Backbone):
         self.feature_channels = channels
         self.heatmap_channels = heatmaps
         self._divisor = 4 * 2**depth
+        self._run = _run_checkpointed if activation_checkpointing else _run
         self.stem = nn.Sequential(
             convolution(3, channels // 4, kernel_size=7, stride=2),
             convolution(channels // 4, channels // 2),
@@ -109,10 +121,10 @@ class HourglassBackbone(Backbone):
                 f"HourglassBackbone: the image's sides must be divisible by 4 * 2**depth = {self._divisor}, "
                 f"got {height} x {width}; choose another crop size or depth"
             )
-        features = x = self.stem(2 * image - 1)
+        features = x = self._run(self.stem, 2 * image - 1)
         heatmaps: list[Tensor] = []
         for stack, (hourglass, head) in enumerate(zip(self.hourglasses, self.heads, strict=True)):
-            stacked = hourglass(x)
+            stacked = self._run(hourglass, x)
             heatmaps.append(head(stacked))
             if stack < len(self.merge_features):
                 x = x + self.merge_features[stack](stacked) + self.merge_heatmaps[stack](heatmaps[-1])
@@ -133,6 +145,31 @@ def _head(inputs: int, outputs: int) -> nn.Conv2d:
     assert head.bias is not None
     nn.init.zeros_(head.bias)
     return head
+
+
+def _run(module: nn.Module, x: Tensor) -> Tensor:
+    return module(x)
+
+
+def _run_checkpointed(module: nn.Module, x: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # a compiled backward pass leaves the averages alone
+        return checkpoint(module, x, use_reentrant=False, preserve_rng_state=False)
+    contexts = lambda: (nullcontext(), _running_averages_kept(module))  # noqa: E731
+    return checkpoint(module, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+
+
+@contextmanager
+def _running_averages_kept(module: nn.Module) -> Iterator[None]:
+    """Let a second pass over a batch leave batch normalisation's running averages, which the first has updated."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
+    kept = [dict(norm._buffers) for norm in norms]
+    for norm in norms:
+        norm._buffers.update({name: value.clone() for name, value in norm._buffers.items() if value is not None})
+    try:
+        yield
+    finally:
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm._buffers.update(buffers)
 
 
 class _Hourglass(nn.Module):

@@ -72,6 +72,8 @@ class HAMRModule(pl.LightningModule):
             raise ValueError(f"HAMRModule: warmup_steps must be at least 0, got {warmup_steps}")
         self.backbone = backbone
         self.regressor = regressor
+        for network in (backbone, regressor):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.decoder = decoder
         self.renderer = renderer
         self.losses = cast(Mapping[str, Loss], nn.ModuleDict(losses))
@@ -85,12 +87,12 @@ class HAMRModule(pl.LightningModule):
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> HandPrediction:
         """Predict hands from crops.
 
-        Autocast reaches the convolutions alone.
+        Autocast reaches the convolutions alone. These work channels last, which is faster on CPUs and GPUs.
 
         Args:
             images: RGB in [0, 1], of right hands.
         """
-        heatmaps, features = self.backbone(images)
+        heatmaps, features = self.backbone(images.contiguous(memory_format=torch.channels_last))
         estimates = self.regressor(torch.cat([features, heatmaps[:, -1]], dim=1))
         with torch.autocast(images.device.type, enabled=False):
             return self._reconstruct(estimates.float(), heatmaps.float())

@@ -4,8 +4,9 @@ A recipe file is a mapping of sections (see :mod:`hamr_lightning.recipe_check`).
 path relative to the file or by the name of a recipe that ships with the package: mappings merge, other values replace
 the base's, and a section whose ``name`` changes replaces the base's whole. ``losses`` maps each loss's name to its
 arguments; null removes one. ``optimizer`` and ``data`` also hold arguments of :class:`HAMRModule` (warmup_steps) and
-:class:`HandDataModule` (batch_size, workers, ...), which a changed ``name`` leaves. The recipe's own ``name`` is not
-inherited, it is by default the file's stem. Where a data set takes a ``hand`` (as ``synthetic`` does) and none is
+:class:`HandDataModule` (batch_size, workers, ...), which a changed ``name`` leaves; ``trainer``, besides those of
+Lightning's, that of :class:`~hamr_lightning.runs.Compilation` (compile). The recipe's own ``name`` is not inherited, it
+is by default the file's stem. Where a data set takes a ``hand`` (as ``synthetic`` does) and none is
 given, it is the decoder's.
 
 In the place of one data set, ``data`` can list several: ``train: [{name: rhd, root: DIR}, {name: synthetic, weight:
@@ -209,9 +210,9 @@ class Recipe:
         node, part = self._tree["logger"], self._parts.get(("logger",))
         name, logger_arguments = (None, {}) if part is None else (node["name"], part.arguments)
         loggers = self._build_or_refuse(("logger",), lambda: runs.build_loggers(folder, name, logger_arguments))
-        arguments = self._parts["trainer",].arguments
+        arguments, compilation = self._parts["trainer",].arguments, self._parts["trainer", "module"].build()
         return self._build_or_refuse(
-            ("trainer",), lambda: runs.build_trainer(folder, self.to_yaml(), loggers, arguments)
+            ("trainer",), lambda: runs.build_trainer(folder, self.to_yaml(), loggers, compilation, arguments)
         )
 
     def _try_optimizer(self, attempt: _Attempt) -> None:

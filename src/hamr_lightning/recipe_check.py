@@ -44,8 +44,9 @@ _FILLED_IN: Final[Mapping[str, tuple[str, ...]]] = {
 _SHARERS: Final[Mapping[str, tuple[str, ...]]] = {
     "optimizer": ("backbone", "regressor", "decoder", "renderer", "losses", "optimizer", "scheduler"),
     "data": ("train", "val", "seed"),
+    "trainer": (),
 }
-"""Likewise, for the model and the data module, whose other arguments stand in these sections."""
+"""Likewise, for the model, the data module and the compilation, whose other arguments stand in these sections."""
 
 
 _PRECISIONS: Final = ("32-true", "16-mixed", "bf16-mixed")
@@ -73,8 +74,9 @@ def check(tree: Mapping[str, Any]) -> tuple[dict[KeyPath, Part], list[Problem]]:
     """Check a resolved recipe.
 
     Returns:
-        The parts by their sections' paths (a loss's and a listed data set's by its own; what ``optimizer`` and ``data``
-        hold for the model and the data module by section and "module"), and the mistakes.
+        The parts by their sections' paths (a loss's and a listed data set's by its own; what ``optimizer``, ``data``
+        and ``trainer`` hold for the model, the data module and the compilation by section and "module"), and the
+        mistakes.
     """
     checker = _Checker(tree)
     checker.run()
@@ -202,7 +204,9 @@ class _Checker:
             return self._blame(
                 ("trainer",), f"must be a mapping of pytorch_lightning.Trainer's arguments, got {node!r}"
             )
-        self._add_part(("trainer",), Trainer, node, _FILLED_IN["trainer"])
+        self._add_sharer("trainer", node)
+        own = {name: value for name, value in node.items() if name not in shared_keys("trainer")}
+        self._add_part(("trainer",), Trainer, own, _FILLED_IN["trainer"])
         precision = node.get("precision")
         if precision is not None and str(precision) not in (*_PRECISIONS, "32"):
             self._blame(("trainer", "precision"), f"must be {' or '.join(_PRECISIONS)}, got {precision!r}")
@@ -278,15 +282,16 @@ def data_nodes(tree: Mapping[str, Any], split: str) -> dict[KeyPath, Mapping[str
 
 
 def shared_keys(section: str) -> frozenset[str]:
-    """Return the keys of a section that go to the model or the data module and not to the part that it names."""
+    """Return the keys of a section that go to another class than the section's own."""
     return frozenset(parameters(_sharer(section))) - set(_SHARERS[section]) if section in _SHARERS else frozenset()
 
 
 def _sharer(section: str) -> type:
     from hamr_lightning.data.datamodule import HandDataModule
     from hamr_lightning.module import HAMRModule
+    from hamr_lightning.runs import Compilation
 
-    return {"optimizer": HAMRModule, "data": HandDataModule}[section]
+    return {"optimizer": HAMRModule, "data": HandDataModule, "trainer": Compilation}[section]
 
 
 def _find_optimizer(name: str) -> type:

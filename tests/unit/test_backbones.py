@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 
 from hamr_lightning.backbones import HourglassBackbone
 
@@ -92,3 +93,32 @@ def test_brightness_is_centred():
     backbone.stem.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     backbone(torch.tensor([0.0, 0.5, 1.0])[:, None, None, None].expand(3, 3, 16, 16))
     assert seen[0][:, 0, 0, 0].tolist() == [-1, 0, 1]
+
+
+def trained_once(backbone, image):
+    heatmaps, features = backbone(image)
+    (heatmaps.square().mean() + features.square().mean()).backward()
+    return backbone.state_dict() | {name: parameter.grad for name, parameter in backbone.named_parameters()}
+
+
+def test_activation_checkpointing_changes_neither_gradients_nor_running_averages():
+    plain = HourglassBackbone(stacks=2, **SMALL)
+    saving = HourglassBackbone(stacks=2, **SMALL, activation_checkpointing=True)
+    saving.load_state_dict(plain.state_dict())
+    image = torch.rand(2, 3, 64, 64)
+    expected, got = trained_once(plain, image), trained_once(saving, image)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+    assert got["stem.0.1.num_batches_tracked"] == 1
+
+
+def test_activation_checkpointing_keeps_less():
+    def bytes_kept(backbone):
+        kept = {}
+        with saved_tensors_hooks(lambda t: kept.setdefault(t.data_ptr(), t.nbytes) and t, lambda t: t):
+            backbone(torch.rand(2, 3, 64, 64))
+        return sum(kept.values())
+
+    plain = HourglassBackbone(stacks=2, **SMALL)
+    saving = HourglassBackbone(stacks=2, **SMALL, activation_checkpointing=True)
+    assert bytes_kept(saving) < 0.3 * bytes_kept(plain)
