@@ -1,13 +1,11 @@
 """Random changes of a crop's geometry and colours (paper, section 4.1)."""
 
 import math
-import os
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+
+from hamr_lightning.data.colours import Colours
 
 _LEAST_FACTORS = {"scale": 0.1, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 _GREATEST_SPREADS = {"rotation": 180.0, "hue": 0.5, "noise": 1.0}
@@ -62,27 +60,13 @@ class Augmentation:
         """Draw a scale and a rotation in radians (x towards y: clockwise as one sees the image)."""
         return generator.uniform(*self.scale), math.radians(generator.uniform(-self.rotation, self.rotation))
 
-    def recolour(
-        self, image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator
-    ) -> Float32[np.ndarray, "h w 3"]:
-        """Jitter brightness, contrast, saturation and hue, in random order; add noise. In [0, 1] afterwards."""
-        jitter = _colour_jitter(self)
-        jitter.set_random_seed(int(generator.integers(2**32)))
-        recoloured = jitter(image=image)["image"].astype(np.float32) / 255
-        if self.noise:
-            recoloured += np.float32(self.noise) * generator.standard_normal(image.shape, dtype=np.float32)
-        return recoloured.clip(0, 1)
-
-
-@lru_cache(maxsize=8)
-def _colour_jitter(augmentation: Augmentation) -> Any:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
-    from albumentations import ColorJitter
-
-    return ColorJitter(
-        brightness=augmentation.brightness,
-        contrast=augmentation.contrast,
-        saturation=augmentation.saturation,
-        hue=(-augmentation.hue, augmentation.hue),
-        p=1,
-    )
+    def draw_colours(self, generator: np.random.Generator) -> Colours:
+        """Draw the change of a crop's colours, and the seed of its noise."""
+        return Colours(
+            generator.uniform(*self.brightness),
+            generator.uniform(*self.contrast),
+            generator.uniform(*self.saturation),
+            generator.uniform(-self.hue, self.hue),
+            self.noise,
+            int(generator.integers(2**64, dtype=np.uint64)),
+        )

@@ -1,24 +1,24 @@
-"""From a sample to a batch of one: crop around the hand, augment, mirror left hands, make 3D relative to the root."""
+"""From a sample to a crop around the hand: augmented, left hands mirrored, 3D made relative to the root."""
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Final
 
 import cv2
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Float, Float32, Shaped, UInt8
 from scipy.spatial.transform import Rotation
-from torch import Tensor
 
 from hamr_lightning.data.augmentation import Augmentation
 from hamr_lightning.data.base import HandSample
+from hamr_lightning.data.batching import LABELS, CroppedHand, join
 from hamr_lightning.skeleton import JOINT_COUNT, ROOT
 from hamr_lightning.types import HandBatch
 
-_MANO_VERTEX_COUNT = 778
-_FINEST = 16  # bounds the memory that a wrong key point, far outside, can ask for
-_MIRROR_ROTATION = np.array([1.0, -1.0, -1.0])
+_FINEST: Final = 16  # bounds the memory that a wrong key point, far outside, can ask for
+_MIRROR_ROTATION: Final = np.array([1.0, -1.0, -1.0])
+_ALL_VALID: Final = np.ones(JOINT_COUNT, bool)
+_NO_VERTICES: Final = np.zeros((778, 3), np.float32)
 
 
 @dataclass(frozen=True)
@@ -53,120 +53,142 @@ class HandCrop:
         Raises:
             ValueError: If the valid 2D joints give no box to crop.
         """
+        return join([self.cut(sample, generator)])
+
+    def cut(self, sample: HandSample, generator: np.random.Generator) -> CroppedHand:
+        """Crop a sample, its colours drawn but not yet changed.
+
+        Raises:
+            ValueError: As a call.
+        """
         scale, rotation = self.augmentation.draw_geometry(generator)
-        turn = _rotation_matrix(rotation)
-        crop_to_image = _crop_to_image(sample, turn[:2, :2], self.margin / scale)
-        mirror = np.diag([-1.0 if sample.is_left else 1.0, 1.0, 1.0])
-        to_image = crop_to_image @ mirror
-        image = _warp(sample.image, to_image, self.size)
-        image = self.augmentation.recolour(image, generator)
-        return HandBatch(
-            image=_tensor(image.transpose(2, 0, 1)),
-            **_planar_annotation(sample, to_image, self.size),
-            **_spatial_annotation(sample, mirror @ turn),
-            **_hand_model_annotation(sample, turn),
-            mirrored=torch.tensor([sample.is_left]),
-            crop_to_image=_tensor(crop_to_image[:2]),
-            image_size_px=_tensor(np.array(sample.image.shape[1::-1])),
-            sources=(sample.source,),
-        )
+        square = _square_around(sample, rotation, self.margin / scale)
+        planes = _warp(sample, square, self.size)
+        labels = np.zeros((), LABELS)
+        _label_plane(labels, sample, square)
+        vertices = _label_space(labels, sample, square)
+        _label_hand_model(labels, sample, rotation)
+        return CroppedHand(planes, vertices, labels, self.augmentation.draw_colours(generator), sample.source)
 
 
-def _crop_to_image(sample: HandSample, turn: Float[np.ndarray, "2 2"], margin: float) -> Float[np.ndarray, "3 3"]:
+@dataclass(frozen=True)
+class _Square:
+    """What is cut: turned pixel coordinates are ``turn`` applied to pixels, of which this is an upright square."""
+
+    centre: Float[np.ndarray, "2"]
+    half_side: float
+    turn: Float[np.ndarray, "2 2"]
+    mirror: float
+    """-1 for left hands, whose crops are mirrored; else 1."""
+
+    @property
+    def to_image(self) -> Float[np.ndarray, "2 3"]:
+        """The affine map from crop units, of the unmirrored crop, to pixels."""
+        return np.column_stack([self.half_side * self.turn.T, self.turn.T @ self.centre])
+
+
+def _square_around(sample: HandSample, rotation: float, margin: float) -> _Square:
+    cosine, sine = math.cos(rotation), math.sin(rotation)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
     centre, extent = _centre_and_extent(sample, turn)
     if not (math.isfinite(extent) and extent >= 1):
         raise ValueError(
             f"{sample.source}: no hand to crop, its {'valid 2D joints' if sample.box_px is None else 'box'} span "
             "less than 1 pixel; mend or leave out the sample"
         )
-    half_side = margin * extent / 2
-    matrix = np.eye(3)
-    matrix[:2, :2] = half_side * turn.T
-    matrix[:2, 2] = turn.T @ centre
-    return matrix
+    return _Square(centre, margin * extent / 2, turn, -1.0 if sample.is_left else 1.0)
 
 
 def _centre_and_extent(sample: HandSample, turn: Float[np.ndarray, "2 2"]) -> tuple[Float[np.ndarray, "2"], float]:
     """Return the turned hand's middle, and its longer side."""
     if sample.box_px is not None:
         corners = sample.box_px.reshape(2, 2).astype(np.float64)
-        return turn @ corners.mean(axis=0), np.ptp(corners, axis=0).max()
+        return turn @ corners.mean(axis=0), float(np.ptp(corners, axis=0).max())
     valid = sample.joints_2d_valid
     joints = sample.joints_2d_px if valid is None else sample.joints_2d_px[valid]
     if not len(joints):
         return np.zeros(2), 0.0
     turned = joints.astype(np.float64) @ turn.T
-    return (turned.min(axis=0) + turned.max(axis=0)) / 2, np.ptp(turned, axis=0).max()
+    least, most = turned.min(axis=0), turned.max(axis=0)
+    return (least + most) / 2, float((most - least).max())
 
 
-def _warp(
-    image: Shaped[np.ndarray, "h w *c"], crop_to_image: Float[np.ndarray, "3 3"], size: int
-) -> UInt8[np.ndarray, "s s *c"]:
-    shrink = 2 * math.sqrt(abs(np.linalg.det(crop_to_image[:2, :2]))) / size
-    finer = size * min(max(1, round(shrink)), _FINEST)
-    index_to_crop = np.array([[2 / finer, 0, 1 / finer - 1], [0, 2 / finer, 1 / finer - 1], [0, 0, 1]])
-    index_to_index = crop_to_image @ index_to_crop
-    index_to_index[:2, 2] -= 0.5
-    warped = cv2.warpAffine(image, index_to_index[:2], (finer, finer), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return warped if finer == size else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
+def _warp(sample: HandSample, square: _Square, size: int) -> UInt8[np.ndarray, "4 s s"]:
+    """Return red, green, blue and the mask: OpenCV warps four channels together faster than three."""
+    finer = size * min(max(1, round(2 * square.half_side / size)), _FINEST)
+    to_image = square.to_image
+    left, top, pixels = _pixels_around(sample, to_image)
+    step = to_image[:, :2] * [square.mirror, 1.0]
+    start = step.sum(axis=1) * (1 / finer - 1) + to_image[:, 2] - [left + 0.5, top + 0.5]
+    index_to_index = np.column_stack([step * (2 / finer), start])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(pixels, index_to_index, (finer, finer), flags=flags)
+    if finer > size:
+        warped = cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
+    planes = np.empty((4, size, size), np.uint8)
+    cv2.split(warped, list(planes))
+    return planes
 
 
-def _planar_annotation(sample: HandSample, to_image: Float[np.ndarray, "3 3"], size: int) -> dict[str, Any]:
-    to_crop = np.linalg.inv(to_image)
-    joints = sample.joints_2d_px @ to_crop[:2, :2].T + to_crop[:2, 2]
-    mask = np.zeros((size, size)) if sample.mask is None else _warp(sample.mask, to_image, size) / 255
-    return {
-        "joints_2d": _tensor(joints),
-        "joints_2d_valid": _joints_valid(sample.joints_2d_valid),
-        "mask": _tensor(mask),
-        "mask_valid": torch.tensor([sample.mask is not None]),
-    }
+def _pixels_around(
+    sample: HandSample, to_image: Float[np.ndarray, "2 3"]
+) -> tuple[int, int, UInt8[np.ndarray, "h w 4"]]:
+    """Return the image with its mask as fourth channel, where it is under the square and a pixel around that."""
+    reach = np.abs(to_image[:, :2]).sum(axis=1)
+    height, width = sample.image.shape[:2]
+    left, right = _span(to_image[0, 2], reach[0], width)
+    top, bottom = _span(to_image[1, 2], reach[1], height)
+    around = np.s_[top:bottom, left:right]
+    pixels = cv2.cvtColor(sample.image[around], cv2.COLOR_RGB2RGBA)
+    mask = np.zeros(pixels.shape[:2], np.uint8) if sample.mask is None else sample.mask[around]
+    return left, top, cv2.insertChannel(mask, pixels, 3)
 
 
-def _spatial_annotation(sample: HandSample, turn: Float[np.ndarray, "3 3"]) -> dict[str, Any]:
-    annotated = sample.joints_3d is not None
-    valid = _joints_valid(sample.joints_3d_valid) & annotated
-    rooted = bool(valid[0, ROOT] and valid.sum() > 1)  # a root alone says nothing relative to itself
-    joints, vertices = np.zeros((JOINT_COUNT, 3)), np.zeros((_MANO_VERTEX_COUNT, 3))
-    if sample.joints_3d is not None:
-        joints = sample.joints_3d @ turn.T
-        if rooted and sample.vertices is not None:
-            vertices = (sample.vertices - sample.joints_3d[ROOT]) @ turn.T
-    return {
-        "joints_camera": _tensor(joints),
-        "joints_camera_valid": valid,
-        "joints_3d": _tensor(joints - joints[ROOT] if rooted else np.zeros_like(joints)),
-        "joints_3d_valid": valid & rooted,
-        "vertices": _tensor(vertices),
-        "vertices_valid": torch.tensor([rooted and sample.vertices is not None]),
-    }
+def _span(centre: float, reach: float, length: int) -> tuple[int, int]:
+    """Return the first pixel and the one after the last; at least one, also where all is outside."""
+    first = min(max(math.floor(centre - reach) - 1, 0), length - 1)
+    return first, max(min(math.ceil(centre + reach) + 1, length), first + 1)
 
 
-def _hand_model_annotation(sample: HandSample, turn: Float[np.ndarray, "3 3"]) -> dict[str, Any]:
-    orient, pose, betas = sample.global_orient, sample.hand_pose, sample.betas
-    if orient is not None:
-        orient = (Rotation.from_matrix(turn) * Rotation.from_rotvec(orient)).as_rotvec()
-    if sample.is_left:
-        orient = None if orient is None else orient * _MIRROR_ROTATION
-        pose = None if pose is None else (pose.reshape(15, 3) * _MIRROR_ROTATION).reshape(45)
-    return {
-        "global_orient": _tensor(np.zeros(3) if orient is None else orient),
-        "global_orient_valid": torch.tensor([orient is not None]),
-        "hand_pose": _tensor(np.zeros(45) if pose is None else pose),
-        "hand_pose_valid": torch.tensor([pose is not None]),
-        "betas": _tensor(np.zeros(10) if betas is None else betas),
-        "betas_valid": torch.tensor([betas is not None]),
-    }
+def _label_plane(labels: Shaped[np.ndarray, ""], sample: HandSample, square: _Square) -> None:
+    turned = sample.joints_2d_px @ square.turn.T
+    labels["joints_2d"] = (turned - square.centre) * [square.mirror / square.half_side, 1 / square.half_side]
+    labels["joints_2d_valid"] = True if sample.joints_2d_valid is None else sample.joints_2d_valid
+    labels["mask_valid"] = sample.mask is not None
+    labels["mirrored"] = sample.is_left
+    labels["crop_to_image"] = square.to_image
+    labels["image_size_px"] = sample.image.shape[1::-1]
 
 
-def _rotation_matrix(angle: float) -> Float[np.ndarray, "3 3"]:
-    cosine, sine = math.cos(angle), math.sin(angle)
-    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+def _label_space(labels: Shaped[np.ndarray, ""], sample: HandSample, square: _Square) -> Float32[np.ndarray, "v 3"]:
+    """Label the 3D joints; return the vertices."""
+    if sample.joints_3d is None:
+        return _NO_VERTICES
+    turn = np.eye(3)
+    turn[:2, :2] = square.turn
+    turn[0] *= square.mirror
+    valid = _ALL_VALID if sample.joints_3d_valid is None else sample.joints_3d_valid
+    labels["joints_camera"] = joints = sample.joints_3d @ turn.T
+    labels["joints_camera_valid"] = valid
+    if not valid[ROOT] or valid.sum() < 2:  # a root alone says nothing relative to itself
+        return _NO_VERTICES
+    labels["joints_3d"] = joints - joints[ROOT]
+    labels["joints_3d_valid"] = valid
+    if sample.vertices is None:
+        return _NO_VERTICES
+    labels["vertices_valid"] = True
+    return ((sample.vertices - sample.joints_3d[ROOT]) @ turn.T).astype(np.float32)
 
 
-def _joints_valid(valid: Bool[np.ndarray, "21"] | None) -> Bool[Tensor, "1 21"]:
-    return torch.ones(1, JOINT_COUNT, dtype=torch.bool) if valid is None else torch.from_numpy(valid)[None]
-
-
-def _tensor(array: Shaped[np.ndarray, "..."]) -> Float[Tensor, "1 ..."]:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
+def _label_hand_model(labels: Shaped[np.ndarray, ""], sample: HandSample, rotation: float) -> None:
+    mirror = _MIRROR_ROTATION if sample.is_left else 1.0
+    if sample.global_orient is not None:
+        turn = Rotation.from_rotvec([0.0, 0.0, rotation])
+        labels["global_orient"] = (turn * Rotation.from_rotvec(sample.global_orient)).as_rotvec() * mirror
+        labels["global_orient_valid"] = True
+    if sample.hand_pose is not None:
+        labels["hand_pose"] = (sample.hand_pose.reshape(15, 3) * mirror).reshape(45)
+        labels["hand_pose_valid"] = True
+    if sample.betas is not None:
+        labels["betas"] = sample.betas
+        labels["betas_valid"] = True

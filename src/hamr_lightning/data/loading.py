@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from hamr_lightning.data.base import HandDataset
+from hamr_lightning.data.batching import CroppedHand, join
 from hamr_lightning.data.crop import HandCrop
 from hamr_lightning.errors import UserError
 from hamr_lightning.types import HandBatch
@@ -25,6 +26,10 @@ _ORDER_STREAM, _CROP_STREAM = (1,), (2,)
 
 class SampleError(UserError):
     """More samples cannot be read or cropped than may be skipped."""
+
+
+class Refusal(str):
+    """Why a sample cannot be read or cropped."""
 
 
 class CroppedHands(Dataset[HandBatch]):
@@ -43,31 +48,38 @@ class CroppedHands(Dataset[HandBatch]):
 
     def __getitem__(self, key: tuple[int, int] | int) -> HandBatch:
         """Return the batch of one, or of none."""
+        return collate([self._cut(key)])
+
+    def __getitems__(self, keys: Sequence[tuple[int, int] | int]) -> list[CroppedHand | Refusal]:
+        """Return what a loader's ``collate_fn`` makes a batch of."""
+        return [self._cut(key) for key in keys]
+
+    def _cut(self, key: tuple[int, int] | int) -> CroppedHand | Refusal:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         generator = np.random.default_rng(np.random.SeedSequence((self._seed, epoch, index), spawn_key=_CROP_STREAM))
         try:
-            return self._crop(self._samples.sample(index, epoch), generator)
+            return self._crop.cut(self._samples.sample(index, epoch), generator)
         except (ValueError, OSError) as error:
-            return HandBatch(torch.empty(0, 3, self._crop.size, self._crop.size), skipped=(str(error),))
+            return Refusal(str(error))
 
 
-def collate(batches: Sequence[HandBatch]) -> HandBatch:
-    """Join batches of one or none."""
-    return _joined(batches, [batch for batch in batches if len(batch)])
+def collate(crops: Sequence[CroppedHand | Refusal]) -> HandBatch:
+    """Join the crops that there are."""
+    return _joined([crop for crop in crops if isinstance(crop, CroppedHand)], crops)
 
 
-def collate_full(batches: Sequence[HandBatch]) -> HandBatch:
-    """Join batches of one or none to as many samples; what is missing is filled up with others of the same batch.
+def collate_full(crops: Sequence[CroppedHand | Refusal]) -> HandBatch:
+    """Join to as many samples as keys; what is missing is filled up with others of the same batch.
 
     Batch norm and the ranks' equal steps need full batches.
     """
-    present = [batch for batch in batches if len(batch)]
-    return _joined(batches, list(islice(cycle(present), len(batches))))
+    present = [crop for crop in crops if isinstance(crop, CroppedHand)]
+    return _joined(list(islice(cycle(present), len(crops))), crops)
 
 
-def _joined(batches: Sequence[HandBatch], present: Sequence[HandBatch]) -> HandBatch:
-    skipped = tuple(reason for batch in batches for reason in batch.skipped)
-    return replace(HandBatch.concatenate(present) if present else batches[0], skipped=skipped)
+def _joined(present: Sequence[CroppedHand], crops: Sequence[CroppedHand | Refusal]) -> HandBatch:
+    skipped = tuple(str(crop) for crop in crops if isinstance(crop, Refusal))
+    return replace(join(present) if present else HandBatch(torch.empty(0, 3, 0, 0)), skipped=skipped)
 
 
 class Skipped:
