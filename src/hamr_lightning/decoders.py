@@ -1,15 +1,16 @@
 """Decoders: from hand parameters to a mesh and joints."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import Any, Final, Literal, final
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hamr_lightning import _mano_kernels
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.registry import register
 from hamr_lightning.rotations import rotation_matrix
@@ -123,6 +124,12 @@ class ManoDecoder(Decoder):
         }
         for name, array in arrays.items():
             self.register_buffer(name, torch.tensor(array, dtype=torch.float32), persistent=False)
+        from_mesh = np.concatenate([regressor * (joint_source == "mesh"), tips])[list(MANO_TO_JOINTS)]
+        self.sparse_weights = (
+            _mano_kernels.skinning_spans(self.hand.skinning_weights),
+            _mano_kernels.compressed_rows(from_mesh),
+        )
+        self.chain_places = np.argsort(MANO_TO_JOINTS)[: 16 * (joint_source == "chain")]
         self.register_buffer("faces", torch.tensor(self.hand.faces), persistent=False)
         self.register_buffer("fingertips", torch.tensor(self.hand.fingertips), persistent=False)
 
@@ -156,15 +163,21 @@ class ManoDecoder(Decoder):
             Vertices and joints in metres. NaN in a sample's parameters gives NaN in that sample.
 
         Raises:
-            ValueError: If an argument has another width than the decoder's.
+            ValueError: If an argument has another width than the decoder's, or is not of as many hands as the others.
         """
-        _check_widths(self, global_orient=global_orient, hand_pose=hand_pose, betas=betas)
-        with torch.autocast(global_orient.device.type, enabled=False):
-            dtype = self.template.dtype
-            pose = torch.cat([global_orient.to(dtype), self.full_pose(hand_pose)], 1)
-            return self._decode(rotation_matrix(pose.unflatten(1, (16, 3))), betas.to(dtype))
+        _check_shapes(self, global_orient=global_orient, hand_pose=hand_pose, betas=betas)
+        inputs = [x.to(self.template.dtype) for x in (global_orient, hand_pose, betas)]
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        on_cpu = all(x.device.type == "cpu" for x in (self.template, *inputs))
+        vertices, joints = _CompiledDecode.apply(self, *inputs) if on_cpu and not traced else self._decode(*inputs)
+        return HandMesh(vertices=vertices, joints=joints)
 
-    def _decode(self, rotations: Tensor, betas: Tensor) -> HandMesh:
+    def _decode(self, global_orient: Tensor, hand_pose: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(global_orient.device.type, enabled=False):
+            pose = torch.cat([global_orient, self.full_pose(hand_pose)], 1)
+            return self._decode_turned(rotation_matrix(pose.unflatten(1, (16, 3))), betas)
+
+    def _decode_turned(self, rotations: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         corrections = (rotations[:, 1:] - self.identity).flatten(1)
         surface = torch.addmm(self.template, torch.cat([betas, corrections], 1), self.directions).unflatten(1, (3, -1))
         rest = torch.addmm(self.rest_joints, betas, self.joint_directions).unflatten(1, (16, 3))
@@ -175,12 +188,65 @@ class ManoDecoder(Decoder):
         else:
             tips = vertices[:, :, self.fingertips].mT
             joints = torch.cat([chain, tips], 1)[:, MANO_TO_JOINTS]
-        return HandMesh(vertices=vertices.mT.contiguous(), joints=joints.contiguous())
+        return vertices.mT.contiguous(), joints.contiguous()
 
     def _skin(self, surface: Tensor, turned: Tensor, moved: Tensor) -> Tensor:
         transforms = torch.cat([turned, moved[..., None]], -1).permute(0, 2, 3, 1)
         blended = transforms @ self.skinning_weights
         return (blended[:, :, :3] * surface[:, None]).sum(2) + blended[:, :, 3]
+
+
+class _CompiledDecode(torch.autograd.Function):
+    """What :meth:`ManoDecoder._decode` does, on a CPU: its blend shapes are a matrix product, the rest is compiled."""
+
+    @staticmethod
+    def forward(ctx: Any, decoder: ManoDecoder, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        new, count = decoder.template.new_empty, len(inputs[0])
+        features, surface = new(count, len(decoder.directions)), new(count, len(decoder.template))
+        transforms, vertices, joints = new(count, 16, 3, 4), new(count, 778, 3), new(count, 21, 3).zero_()
+        _mano_kernels.pose(*_pose_arguments(decoder, inputs), *_arrays(features, transforms, joints))
+        torch.addmm(decoder.template, features, decoder.directions, out=surface)
+        unposed = surface.view(count, 3, 778)
+        _mano_kernels.skin(*_arrays(unposed, transforms), *decoder.sparse_weights, *_arrays(vertices, joints))
+        ctx.decoder = decoder
+        ctx.save_for_backward(*inputs, unposed, transforms)
+        return vertices, joints
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        decoder, (*inputs, unposed, transforms) = ctx.decoder, ctx.saved_tensors
+        needed = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():
+            wanted = [x for x, need in zip(inputs, needed, strict=True) if need]
+            with torch.enable_grad():
+                outputs = decoder._decode(*inputs)
+            found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=True))
+            return None, *(next(found) if need else None for need in needed)
+
+        on_vertices, on_joints = _arrays(*gradients)
+        on_surface, on_transforms = torch.empty_like(unposed), torch.empty_like(transforms)
+        on_features = unposed.new_empty(len(unposed), len(decoder.directions))
+        _mano_kernels.skin_gradient(
+            *_arrays(unposed, transforms),
+            *decoder.sparse_weights,
+            (on_vertices, on_joints),
+            *_arrays(on_surface, on_transforms),
+        )
+        torch.mm(on_surface.flatten(1), decoder.directions.mT, out=on_features)
+        results = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in inputs]
+        _mano_kernels.pose_gradient(
+            *_pose_arguments(decoder, inputs), (*_arrays(on_features, on_transforms), on_joints), _arrays(*results)
+        )
+        return None, *(result if need else None for result, need in zip(results, needed, strict=True))
+
+
+def _pose_arguments(decoder: ManoDecoder, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
+    hand = _arrays(decoder.pose_mean, decoder.pose_components, decoder.rest_joints, decoder.joint_directions)
+    return _arrays(*inputs), hand, decoder.chain_places
+
+
+def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
 
 
 @final
@@ -243,7 +309,7 @@ class ManopthDecoder(Decoder):
         betas: Float[Tensor, "b shape"],
     ) -> HandMesh:
         """Decode hands; arguments and errors as :meth:`ManoDecoder.forward`'s."""
-        _check_widths(self, global_orient=global_orient, hand_pose=hand_pose, betas=betas)
+        _check_shapes(self, global_orient=global_orient, hand_pose=hand_pose, betas=betas)
         with torch.autocast(global_orient.device.type, enabled=False):
             dtype = self.layer.th_v_template.dtype
             pose = torch.cat([global_orient, hand_pose], 1).to(dtype)
@@ -270,9 +336,9 @@ class JointDecoder(Decoder):
         """Return the joints relative to the root joint, and no vertices.
 
         Raises:
-            ValueError: If an argument has another width than the decoder's.
+            ValueError: If an argument has another width than the decoder's, or is not of as many hands as the others.
         """
-        _check_widths(self, global_orient=global_orient, hand_pose=hand_pose, betas=betas)
+        _check_shapes(self, global_orient=global_orient, hand_pose=hand_pose, betas=betas)
         joints = hand_pose.to(torch.promote_types(hand_pose.dtype, torch.float32)).unflatten(1, (JOINT_COUNT, 3))
         return HandMesh(vertices=joints[:, :0], joints=joints - joints[:, ROOT : ROOT + 1])
 
@@ -303,8 +369,11 @@ def _check_range(name: str, value: int, most: int) -> None:
         raise ValueError(f"{name} must be 1 to {most}, got {value}")
 
 
-def _check_widths(decoder: Decoder, **parameters: Tensor) -> None:
+def _check_shapes(decoder: Decoder, **parameters: Tensor) -> None:
     widths = (decoder.orient_size, decoder.pose_size, decoder.shape_size)
+    count = len(parameters["global_orient"])
     for (name, parameter), width in zip(parameters.items(), widths, strict=True):
         if parameter.shape[1] != width:
             raise ValueError(f"{name}: {type(decoder).__name__} takes {width} numbers a hand, got {parameter.shape[1]}")
+        if len(parameter) != count:
+            raise ValueError(f"{name} is of {len(parameter)} hands, but global_orient of {count}")
