@@ -34,3 +34,10 @@ def types(session: nox.Session) -> None:
     """Check type annotations."""
     session.install(*CONSTRAINTS, "-e", ".[test]", "mypy", "types-PyYAML")
     session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time every part beside its peers and print one table; see benchmarks/README.md."""
+    session.install(*CONSTRAINTS, "-e", ".[test]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
