@@ -263,7 +263,7 @@ def _fragments(face_index, nearness, weights):
             if nearness[row, column] > 0:
                 face = face_index[row, column]
                 z = 1 / nearness[row, column]
-                second, third = weights_at(weights[face], row, column, z)
+                second, third = weights_at(weights, face, row, column, z)
                 index[row, column] = face
                 barycentric[row, column] = 1 - second - third, second, third
                 depth[row, column] = z
@@ -272,10 +272,10 @@ def _fragments(face_index, nearness, weights):
 
 @njit(nogil=True, inline="always")
 @no_type_check
-def weights_at(weights, row, column, z):
+def weights_at(weights, face, row, column, z):
     """Return the weights of a triangle's second and third corner at a pixel; see :attr:`Visibility.weights`."""
-    second = (weights[0, 0] * column + weights[0, 1] * row + weights[0, 2]) * z
-    third = (weights[1, 0] * column + weights[1, 1] * row + weights[1, 2]) * z
+    second = (weights[face, 0, 0] * column + weights[face, 0, 1] * row + weights[face, 0, 2]) * z
+    third = (weights[face, 1, 0] * column + weights[face, 1, 1] * row + weights[face, 1, 2]) * z
     return second, third
 
 

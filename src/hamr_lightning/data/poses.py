@@ -5,10 +5,13 @@ about axes fixed to MANO's rest hand (fingers along -x, palm facing -y, thumb to
 palm, abduction moves towards the thumb's side. Limits are within the clinical ranges of motion.
 """
 
-from typing import Final
+from typing import Final, NamedTuple, no_type_check
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from numba import njit
+
+from hamr_lightning.data.turns import multiply, rotation_matrix, rotation_vector
 
 _BONES: Final = ((-1, 0, 0.07), (-1, 0, -0.03), (-0.95, 0, -0.32), (-0.98, 0, -0.19), (-0.66, -0.25, 0.7))
 """Where each finger points at rest."""
@@ -36,6 +39,9 @@ _ENSLAVING: Final = np.array([[0.9, 0.15, 0, 0], [0.1, 0.7, 0, 0.2], [0, 0, 0.75
 
 _CROSSING: Final = 6.0
 """How far a finger may be turned towards its neighbour: as far as makes them parallel."""
+
+_THUMB_POSES: Final = ("spread", "pinch", "thumb_up", "fist")
+"""Where the thumb is while the fingers are straight, and where while they are curled: aside, and across."""
 
 _NAMED: Final[dict[str, tuple[tuple[float, ...], ...]]] = {
     # index, middle, pinky, ring: flexion of the three joints, abduction; thumb: the same, then twist
@@ -72,8 +78,7 @@ def pose_from_angles(angles: Float[np.ndarray, "n 15 3"]) -> Float[np.ndarray, "
 
     Twist acts first, then flexion, then abduction.
     """
-    flexion, abduction, twist = np.moveaxis(_rotations(np.radians(angles)[..., None] * _AXES), -3, 0)
-    return _axis_angles(abduction @ flexion @ twist).reshape(len(angles), 45)
+    return _pose_from_angles(np.radians(angles), _AXES)
 
 
 def named_poses() -> dict[str, Float[np.ndarray, "45"]]:
@@ -88,55 +93,34 @@ def sample_hand_poses(rng: np.random.Generator, count: int) -> Float[np.ndarray,
     finger's last joint bends about two thirds as far as the one before it, bent fingers do not spread, neighbours do
     not cross, and the thumb keeps out of the way of curled fingers.
     """
-    named = rng.random((count, 1, 1)) < 0.5
-    angles = np.where(named, _near_named(rng, count), _curled(rng, count)) + _noise(rng, count)
-    return pose_from_angles(_within_limits(angles))
+    draws = _Draws(
+        uniform=rng.random((count, 3)),
+        pair=rng.integers(len(_NAMED), size=(count, 2)),
+        blend=rng.beta(0.3, 0.3, count),
+        common=rng.beta(0.8, 1.0, count),
+        single=rng.beta(0.5, 0.7, (count, 4)),
+        normal=rng.standard_normal((count, 59)),
+    )
+    return _pose_from_angles(np.radians(_sample_angles(draws, _TABLES)), _AXES)
 
 
-def _near_named(rng: np.random.Generator, count: int) -> Float[np.ndarray, "count 15 3"]:
-    """Sample between two named poses, mostly near one of them."""
-    first, second = _NAMED_ANGLES[rng.integers(len(_NAMED), size=(2, count))]
-    share = rng.beta(0.3, 0.3, (count, 1, 1))
-    return (1 - share) * first + share * second
+class _Draws(NamedTuple):
+    """Random numbers for so many poses, a row each."""
+
+    uniform: Float[np.ndarray, "n 3"]
+    pair: Int[np.ndarray, "n 2"]
+    blend: Float[np.ndarray, "n"]
+    common: Float[np.ndarray, "n"]
+    single: Float[np.ndarray, "n 4"]
+    normal: Float[np.ndarray, "n 59"]
 
 
-def _curled(rng: np.random.Generator, count: int) -> Float[np.ndarray, "count 15 3"]:
-    """Sample how far each finger curls, more or less together, and how far the thumb reaches across."""
-    together = rng.random((count, 1))
-    curl = together * rng.beta(0.8, 1.0, (count, 1)) + (1 - together) * rng.beta(0.5, 0.7, (count, 4)) @ _ENSLAVING
-    knuckle, middle = np.clip(curl + rng.normal(0, 0.15, (2, count, 4)), 0, 1)
-    angles = np.zeros((count, 5, 3, 3))
-    angles[:, :4, 0, 0] = 84 * knuckle
-    angles[:, :4, 1, 0] = 100 * middle
-    angles[:, :4, 2, 0] = 64 * middle
-    angles[:, :4, 0, 1] = rng.normal(0, 1, (count, 1)) * _SPREADING * (1 - knuckle)
-    reach = rng.random((count, 1, 1))
-    in_the_way = np.clip(2 * curl[:, :2].mean(axis=1) - 0.8, 0, 1)[:, None, None]
-    free = (1 - reach) * _thumb("spread") + reach * _thumb("pinch")
-    clear = (1 - reach) * _thumb("thumb_up") + reach * _thumb("fist")
-    angles[:, 4] = (1 - in_the_way) * free + in_the_way * clear
-    return angles.reshape(count, 15, 3)
-
-
-def _noise(rng: np.random.Generator, count: int) -> Float[np.ndarray, "count 15 3"]:
-    """Sample what no synergy explains: a finger as a whole, and each joint."""
-    finger = rng.normal(0, 4, (count, 5, 1, 1)) * [1.0, 0.0, 0.0]
-    joint = rng.normal(0, 1, (count, 5, 3, 3)) * [4.0, 3.0, 2.0]
-    return (finger + joint).reshape(count, 15, 3)
-
-
-def _within_limits(angles: Float[np.ndarray, "n 15 3"]) -> Float[np.ndarray, "n 15 3"]:
-    """Keep joints within their ranges and neighbouring fingers from crossing."""
-    angles = np.clip(angles, _LIMITS[..., 0], _LIMITS[..., 1])
-    index, middle, pinky, ring = (angles[:, 3 * finger, 1] for finger in range(4))
-    np.maximum(index, middle - _CROSSING, out=index)
-    np.minimum(ring, middle + _CROSSING, out=ring)
-    np.minimum(pinky, ring + _CROSSING, out=pinky)
-    return angles
-
-
-def _thumb(name: str) -> Float[np.ndarray, "3 3"]:
-    return _NAMED_ANGLES[list(_NAMED).index(name), 12:]
+class _Tables(NamedTuple):
+    named: Float[np.ndarray, "p 15 3"]
+    thumbs: Float[np.ndarray, "4 3 3"]
+    limits: Float[np.ndarray, "15 3 2"]
+    enslaving: Float[np.ndarray, "4 4"]
+    spreading: Float[np.ndarray, "4"]
 
 
 def _joint_angles(fingers: tuple[tuple[float | int, ...], ...]) -> Float[np.ndarray, "15 3"]:
@@ -150,20 +134,83 @@ def _joint_angles(fingers: tuple[tuple[float | int, ...], ...]) -> Float[np.ndar
 
 _NAMED_ANGLES: Final = np.stack([_joint_angles(fingers) for fingers in _NAMED.values()])
 
+_TABLES: Final = _Tables(
+    named=_NAMED_ANGLES,
+    thumbs=np.stack([_NAMED_ANGLES[list(_NAMED).index(name), 12:] for name in _THUMB_POSES]),
+    limits=_LIMITS,
+    enslaving=_ENSLAVING,
+    spreading=_SPREADING,
+)
 
-def _rotations(axis_angle: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3 3"]:
-    """Rodrigues' formula."""
-    angle = np.linalg.norm(axis_angle, axis=-1)[..., None, None]
-    x, y, z = np.moveaxis(axis_angle, -1, 0)
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*axis_angle.shape, 3)
-    return np.eye(3) + np.sinc(angle / np.pi) * cross + 0.5 * np.sinc(angle / (2 * np.pi)) ** 2 * cross @ cross
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _sample_angles(draws, tables):
+    angles = np.zeros((len(draws.uniform), 15, 3))
+    for i in range(len(angles)):
+        if draws.uniform[i, 0] < 0.5:
+            share = draws.blend[i]
+            angles[i] = (1 - share) * tables.named[draws.pair[i, 0]] + share * tables.named[draws.pair[i, 1]]
+        else:
+            _curl(angles[i], draws.uniform[i], draws.common[i], draws.single[i], draws.normal[i], tables)
+        _disturb(angles[i], draws.normal[i, 9:])
+        _keep_within(angles[i], tables.limits)
+    return angles
 
 
-def _axis_angles(rotations: Float[np.ndarray, "*n 3 3"]) -> Float[np.ndarray, "*n 3"]:
-    """Invert :func:`_rotations`, for rotations of less than a half turn."""
-    skew = rotations - np.swapaxes(rotations, -1, -2)
-    sine_axis = np.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], axis=-1) / 2
-    cosine = (np.trace(rotations, axis1=-2, axis2=-1) - 1) / 2
-    angle = np.arctan2(np.linalg.norm(sine_axis, axis=-1), cosine)[..., None]
-    return sine_axis / np.sinc(angle / np.pi)
+@njit(nogil=True, cache=True)
+@no_type_check
+def _curl(angles, uniform, common, single, normal, tables):
+    """Curl the fingers, more or less together, and let the thumb reach across more or less far."""
+    together, reach = uniform[1], uniform[2]
+    curls = np.full(4, together * common)
+    for finger in range(4):
+        curls += (1 - together) * single[finger] * tables.enslaving[finger]
+    for finger in range(4):
+        knuckle = min(max(curls[finger] + 0.15 * normal[finger], 0), 1)
+        middle = min(max(curls[finger] + 0.15 * normal[4 + finger], 0), 1)
+        angles[3 * finger, 0] = 84 * knuckle
+        angles[3 * finger + 1, 0] = 100 * middle
+        angles[3 * finger + 2, 0] = 64 * middle
+        angles[3 * finger, 1] = normal[8] * tables.spreading[finger] * (1 - knuckle)
+    in_the_way = min(max(curls[0] + curls[1] - 0.8, 0), 1)
+    aside, pinching, upright, over_fist = tables.thumbs
+    free = (1 - reach) * aside + reach * pinching
+    clear = (1 - reach) * upright + reach * over_fist
+    angles[12:] = (1 - in_the_way) * free + in_the_way * clear
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _disturb(angles, normal):
+    """Add what no synergy explains: to a finger's flexion as a whole, and to each joint."""
+    for joint in range(15):
+        angles[joint, 0] += 4 * (normal[joint // 3] + normal[5 + joint])
+        angles[joint, 1] += 3 * normal[20 + joint]
+        angles[joint, 2] += 2 * normal[35 + joint]
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _keep_within(angles, limits):
+    """Keep joints within their ranges and neighbouring fingers from crossing."""
+    for joint in range(15):
+        for part in range(3):
+            angles[joint, part] = min(max(angles[joint, part], limits[joint, part, 0]), limits[joint, part, 1])
+    index, middle, pinky, ring = 0, 3, 6, 9
+    angles[index, 1] = max(angles[index, 1], angles[middle, 1] - _CROSSING)
+    angles[ring, 1] = min(angles[ring, 1], angles[middle, 1] + _CROSSING)
+    angles[pinky, 1] = min(angles[pinky, 1], angles[ring, 1] + _CROSSING)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _pose_from_angles(angles, axes):
+    poses = np.empty((len(angles), 45))
+    for i in range(len(angles)):
+        for joint in range(15):
+            flexion = rotation_matrix(angles[i, joint, 0] * axes[joint, 0])
+            abduction = rotation_matrix(angles[i, joint, 1] * axes[joint, 1])
+            twist = rotation_matrix(angles[i, joint, 2] * axes[joint, 2])
+            poses[i, 3 * joint : 3 * joint + 3] = rotation_vector(multiply(multiply(abduction, flexion), twist))
+    return poses

@@ -6,14 +6,12 @@ from typing import Final, Literal
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-from scipy.spatial.transform import Rotation
 
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.pinhole import camera_matrix, project
 from hamr_lightning.data.poses import sample_hand_poses
 from hamr_lightning.data.rendering.articulation import ArticulatedHand
 from hamr_lightning.data.rendering.lens import Lens
-from hamr_lightning.data.rendering.props import turns_between
 from hamr_lightning.data.rendering.scene import Scene, Stage
 from hamr_lightning.data.rendering.scenery import Photographs, procedural_background
 from hamr_lightning.data.rendering.shading import (
@@ -27,6 +25,7 @@ from hamr_lightning.data.rendering.shading import (
     soft_visibility,
 )
 from hamr_lightning.data.rendering.textures import Texture
+from hamr_lightning.data.turns import rotation_matrix, rotation_vector, turn_between
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.rasterizer import Visibility, draw, front_facing
 from hamr_lightning.registry import register
@@ -120,19 +119,22 @@ class SyntheticDataset(HandDataset):
 
         thing_count = int(rng.integers(1, 3)) if rng.random() < self._occluders else 0
         scene = self._stage.set_scene(vertices, thing_count, rng)
-        background = self._background(rng, self._size)
-        visibility, mask = _render(scene, intrinsics, self._size)
-        _light(background, scene, visibility, self._stage.textures, rng)
+        picture = self._background(rng, self._size)
+        visibility, window, mask = _render(scene, intrinsics, self._size)
+        depth = np.full((self._size, self._size), np.inf, np.float32)
+        depth[window] = nearest_depth(visibility)
+        surface, lights = _light(scene, self._stage.textures, picture, rng)
+        paint(picture[window], visibility, surface, lights)
         return HandSample(
-            image=self._lens.photograph(background, rng),
+            image=self._lens.photograph(picture, rng),
             source=f"synthetic, {self._split} sample {index} of epoch {key[1]}, seed {self._seed}",
             is_left=False,
             joints_2d_px=project(joints, intrinsics),
             joints_3d=joints,
             mask=mask,
-            depth=nearest_depth(visibility),
+            depth=depth,
             vertices=vertices,
-            global_orient=Rotation.from_matrix(orientation).as_rotvec(),
+            global_orient=rotation_vector(orientation),
             hand_pose=hand_pose,
             betas=betas,
             intrinsics=intrinsics,
@@ -153,16 +155,16 @@ def _draw_view(wrist_axis: Float[np.ndarray, "3"], most: float, rng: np.random.G
     depth = _TOWARDS_CAMERA + (_FROM_CAMERA - _TOWARDS_CAMERA) * (forearm[2] + 1) / 2
     width = math.sqrt(1 - depth**2)
     wanted = np.array([width * math.sin(azimuth), width * math.cos(azimuth), depth])
-    return turns_between(forearm[None], wanted[None])[0] @ turned
+    return turn_between(forearm, wanted) @ turned
 
 
 def _draw_turn(most: float, rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
     """Draw a rotation of at most so many radians, all such rotations being equally likely."""
     axis = rng.standard_normal(3)
     while True:
-        angle = most * rng.random() ** (1 / 3)
-        if rng.random() <= np.sinc(angle / (2 * math.pi)) ** 2:
-            return Rotation.from_rotvec(angle * axis / np.linalg.norm(axis)).as_matrix()
+        half = most * rng.random() ** (1 / 3) / 2
+        if rng.random() <= (math.sin(half) / half) ** 2:
+            return rotation_matrix(2 * half / math.hypot(*axis) * axis)
 
 
 def _draw_camera(
@@ -182,29 +184,31 @@ def _draw_camera(
 
 def _render(
     scene: Scene, intrinsics: Float[np.ndarray, "3 3"], size: int
-) -> tuple[Visibility, UInt8[np.ndarray, "s s"]]:
-    finer = SAMPLES_PER_SIDE * size
-    points_px = np.concatenate([SAMPLES_PER_SIDE * project(scene.vertices, intrinsics), scene.vertices[:, 2:]], axis=1)
-    visibility = Visibility.empty(finer, finer, len(scene.faces))
-    chosen = front_facing(points_px, scene.faces)
+) -> tuple[Visibility, tuple[slice, slice], UInt8[np.ndarray, "s s"]]:
+    """Return the scene's visibility within a part of the picture outside of which it has none, and the hand's mask."""
+    points_px = project(scene.vertices, intrinsics)
+    left, top = np.clip(points_px.min(axis=0), 0, size).astype(int).tolist()
+    right, bottom = np.ceil(np.clip(points_px.max(axis=0), 0, size)).astype(int).tolist()
+    points = np.column_stack([SAMPLES_PER_SIDE * (points_px - [left, top]), scene.vertices[:, 2]])
+    visibility = Visibility.empty(
+        SAMPLES_PER_SIDE * (bottom - top), SAMPLES_PER_SIDE * (right - left), len(scene.faces)
+    )
+    chosen = front_facing(points, scene.faces)
     first_arm = np.searchsorted(chosen, scene.first_arm)
-    draw(visibility, points_px, scene.faces, chosen[:first_arm])
-    mask = coverage(visibility, scene.first_thing)
-    draw(visibility, points_px, scene.faces, chosen[first_arm:])
-    return visibility, mask
+    draw(visibility, points, scene.faces, chosen[:first_arm])
+    window = slice(top, bottom), slice(left, right)
+    mask = np.zeros((size, size), np.uint8)
+    mask[window] = coverage(visibility, scene.first_thing)
+    draw(visibility, points, scene.faces, chosen[first_arm:])
+    return visibility, window, mask
 
 
 def _light(
-    picture: UInt8[np.ndarray, "s s 3"],
-    scene: Scene,
-    visibility: Visibility,
-    textures: Texture,
-    rng: np.random.Generator,
-) -> None:
-    """Paint the scene over the background, in light that suits it."""
-    lights = _draw_lights(np.square(np.array(cv2.mean(picture)[:3]) / 255), rng)
-    hand = scene.vertices[_HAND]
-    arriving = soft_visibility(scene.vertices, hand, lights)
+    scene: Scene, textures: Texture, background: UInt8[np.ndarray, "s s 3"], rng: np.random.Generator
+) -> tuple[Surface, Lights]:
+    """Put the scene in light that suits its background."""
+    lights = _draw_lights(np.square(np.array(cv2.mean(background)[:3]) / 255), rng)
+    arriving = soft_visibility(scene.vertices, scene.vertices[_HAND], lights)
     received = irradiance(scene.normals, arriving, lights, _SKIN_WRAP)
     facing = scene.normals[_HAND, 2] < 0
     exposure = math.exp(rng.normal(-0.25, 0.25)) / max(received[_HAND][facing].mean(), 1e-3)
@@ -216,7 +220,7 @@ def _light(
         texture_index=scene.texture_index,
         textures=textures,
     )
-    paint(picture, visibility, surface, lights)
+    return surface, lights
 
 
 def _draw_lights(ground: Float[np.ndarray, "3"], rng: np.random.Generator) -> Lights:

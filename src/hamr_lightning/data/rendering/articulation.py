@@ -1,11 +1,16 @@
 """MANO in NumPy for one hand at a time, as rendering needs it; see :class:`hamr_lightning.decoders.ManoDecoder`."""
 
+from typing import Final, no_type_check
+
 import numpy as np
 from jaxtyping import Float, Float32
-from scipy.spatial.transform import Rotation
+from numba import njit
 
+from hamr_lightning.data.turns import multiply, rotation_matrix
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.skeleton import MANO_PARENTS, MANO_TO_JOINTS
+
+_PARENTS: Final = np.array(MANO_PARENTS)
 
 
 class ArticulatedHand:
@@ -16,12 +21,14 @@ class ArticulatedHand:
     """
 
     def __init__(self, hand: HandModel) -> None:
-        self._vertices = hand.vertices.astype(np.float32)
-        self._shape_directions = hand.shape_directions.astype(np.float32)
-        self._pose_directions = hand.pose_directions.astype(np.float32).reshape(-1, 135)
-        self._joint_regressor = hand.joint_regressor.astype(np.float32)
+        self._vertices = hand.vertices.astype(np.float32).reshape(-1)
+        directions = [hand.shape_directions.reshape(-1, 10), hand.pose_directions.reshape(-1, 135)]
+        self._directions = np.concatenate(directions, axis=1).astype(np.float32)
+        self._rest_joints = hand.joint_regressor @ hand.vertices
+        self._joint_directions = np.einsum("jv,vkb->jkb", hand.joint_regressor, hand.shape_directions).reshape(48, 10)
         self._weights = hand.skinning_weights.astype(np.float32)
-        self._fingertips = hand.fingertips
+        fingertips = np.eye(len(hand.vertices))[hand.fingertips]
+        self._regressor = np.concatenate([hand.joint_regressor, fingertips])[list(MANO_TO_JOINTS)]
 
     def pose(
         self, hand_pose: Float[np.ndarray, "45"], betas: Float[np.ndarray, "10"], orientation: Float[np.ndarray, "3 3"]
@@ -33,22 +40,52 @@ class ArticulatedHand:
             betas: Shape numbers.
             orientation: Rotation matrix of the whole hand.
         """
-        shaped = self._vertices + self._shape_directions @ betas.astype(np.float32)
-        joints = self._joint_regressor @ shaped
-        local = np.concatenate([orientation[None], Rotation.from_rotvec(hand_pose.reshape(15, 3)).as_matrix()])
-        local = local.astype(np.float32)
-        bent = (local[1:] - np.eye(3, dtype=np.float32)).reshape(135)
-        shaped += (self._pose_directions @ bent).reshape(-1, 3)
-
-        turns, places = [local[0]], [np.zeros(3, np.float32)]
-        for joint, parent in enumerate(MANO_PARENTS[1:], start=1):
-            turns.append(turns[parent] @ local[joint])
-            places.append(places[parent] + turns[parent] @ (joints[joint] - joints[parent]))
-        turn = np.stack(turns)
-        shift = np.stack(places) - np.einsum("jab,jb->ja", turn, joints)
-        motion = self._weights @ np.concatenate([turn.reshape(16, 9), shift], axis=1)
-        return np.einsum("vab,vb->va", motion[:, :9].reshape(-1, 3, 3), shaped) + motion[:, 9:]
+        joints = self._rest_joints + (self._joint_directions @ betas).reshape(16, 3)
+        bent, motions = _move_joints(hand_pose, orientation, joints, _PARENTS)
+        shaped = self._vertices + self._directions @ np.concatenate([betas, bent], dtype=np.float32)
+        return _move(shaped.reshape(-1, 3), self._weights @ motions)
 
     def joints(self, vertices: Float[np.ndarray, "778 3"]) -> Float[np.ndarray, "21 3"]:
         """Return the joints of a posed mesh (paper, Eq. 3) and its finger tips, in the library's order."""
-        return np.concatenate([self._joint_regressor @ vertices, vertices[self._fingertips]])[list(MANO_TO_JOINTS)]
+        return self._regressor @ vertices
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _move_joints(hand_pose, orientation, joints, parents):
+    """Return the numbers that the pose's blend shapes go with, and each joint's rotation and translation in a row."""
+    bent = np.empty((15, 3, 3))
+    turns = np.empty((16, 3, 3))
+    places = np.zeros((16, 3))
+    motions = np.empty((16, 12), np.float32)
+    turns[0] = orientation
+    for joint in range(16):
+        if joint > 0:
+            parent = parents[joint]
+            local = rotation_matrix(hand_pose[3 * joint - 3 : 3 * joint])
+            bent[joint - 1] = local - np.eye(3)
+            turns[joint] = multiply(turns[parent], local)
+            places[joint] = places[parent]
+            for row in range(3):
+                for axis in range(3):
+                    bone = joints[joint, axis] - joints[parent, axis]
+                    places[joint, row] += turns[parent, row, axis] * bone
+        for row in range(3):
+            motions[joint, 3 * row : 3 * row + 3] = turns[joint, row]
+            shift = places[joint, row]
+            for axis in range(3):
+                shift -= turns[joint, row, axis] * joints[joint, axis]
+            motions[joint, 9 + row] = shift
+    return bent.reshape(135), motions
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _move(vertices, motions):
+    moved = np.empty_like(vertices)
+    for i in range(len(vertices)):
+        x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+        for row in range(3):
+            k = 3 * row
+            moved[i, row] = motions[i, k] * x + motions[i, k + 1] * y + motions[i, k + 2] * z + motions[i, 9 + row]
+    return moved

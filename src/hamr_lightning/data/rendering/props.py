@@ -1,20 +1,23 @@
 """Bodies that are rendered beside the hand: the forearm, bare or sleeved, and things that hide a part of the hand."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from itertools import accumulate
+from typing import Final, no_type_check
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy.spatial.transform import Rotation
+from jaxtyping import Float, Int, Int32
+from numba import njit
 
 from hamr_lightning.data.rendering.skin import mottling
 from hamr_lightning.data.rendering.textures import TextureBank, noise, per_texel
+from hamr_lightning.data.turns import multiply, turn_between
 
 ARM_STATIONS: Final = np.array([0, 1, 2, 3.5, 5, 7, 9, 12, 15, 18, 21, 24, 27, 30, 36, 46, 60, 80]) / 100
 """Where the rings of a tube along the arm lie, metres from the wrist."""
 
-_PATH: Final = np.linspace(0, 1, 51)
+_STEP: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Body:
     """A mesh, its triangles counter-clockwise from outside."""
 
     vertices: Float[np.ndarray, "v 3"]
-    faces: Int[np.ndarray, "f 3"]
+    faces: Int32[np.ndarray, "f 3"]
     texture_rows: tuple[int, ...]
     """Where in the bank the textures begin that it may have."""
 
@@ -47,8 +50,7 @@ def boundary_loop(faces: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "n"]:
 
 def loop_axis(loop: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "3"]:
     """Return the unit normal of the points around an opening, pointing out of it."""
-    centred = loop - loop.mean(axis=0)
-    return _unit(np.cross(centred, np.roll(centred, -1, axis=0)).sum(axis=0))
+    return _loop_axis(loop)
 
 
 def bend_arm(
@@ -67,32 +69,20 @@ def bend_arm(
         stations: Where the rings lie, metres along the arm.
         girths: How wide they are, as multiples of the wrist.
     """
-    axis, centre = loop_axis(loop), loop.mean(axis=0)
-    offsets = loop - centre
-    heights = offsets @ axis
-    steps = np.diff(_PATH, prepend=0)[:, None] * _directions(axis, forearm, upper_arm, _PATH)[1]
-    path = centre + np.cumsum(steps, axis=0)
-    centres = np.stack([np.interp(stations, _PATH, path[:, i]) for i in range(3)], axis=1)
-    turned, ahead = _directions(axis, forearm, upper_arm, stations)
-    frames = turns_between(turned, ahead) @ turns_between(np.broadcast_to(axis, turned.shape), turned)
-    flatness = np.interp(stations, (0, 0.02), (0, 1))
-    flattened = offsets - flatness[:, None, None] * heights[:, None] * axis
-    rings = centres[:, None] + girths[:, None, None] * np.einsum("rij,rnj->rni", frames, flattened)
-    return rings.reshape(-1, 3)
-
-
-def turns_between(start: Float[np.ndarray, "n 3"], end: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3 3"]:
-    """Return the smallest rotations that turn unit vectors into others, which are not their opposites."""
-    x, y, z = np.cross(start, end).T
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    cosine = np.einsum("nk,nk->n", start, end)[:, None, None]
-    return np.eye(3) + cross + cross @ cross / (1 + cosine)
+    return _bend_arm(loop, loop_axis(loop), forearm, upper_arm, stations, girths)
 
 
 def random_turn(rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
     """Return a rotation matrix, all rotations being equally likely."""
-    return Rotation.from_quat(rng.standard_normal(4)).as_matrix()
+    w, x, y, z = rng.standard_normal(4)
+    scale = 2 / (w * w + x * x + y * y + z * z)
+    return np.array(
+        [
+            [1 - scale * (y * y + z * z), scale * (x * y - w * z), scale * (x * z + w * y)],
+            [scale * (x * y + w * z), 1 - scale * (x * x + z * z), scale * (y * z - w * x)],
+            [scale * (x * z - w * y), scale * (y * z + w * x), 1 - scale * (x * x + y * y)],
+        ]
+    )
 
 
 def arm_girths(stations: Float[np.ndarray, "r"]) -> Float[np.ndarray, "r"]:
@@ -126,13 +116,13 @@ def solid_bodies(bank: TextureBank, rng: np.random.Generator) -> tuple[Body, ...
 
 def _solid(patches: list[Float[np.ndarray, "_ _ 3"]], bank: TextureBank, rng: np.random.Generator) -> Body:
     """Join grids of vertices, each with its own normals so that edges between them stay sharp."""
-    first = np.cumsum([0, *(patch.shape[0] * patch.shape[1] for patch in patches)])
+    first = [0, *accumulate(patch.shape[0] * patch.shape[1] for patch in patches)]
     vertices = np.concatenate([patch.reshape(-1, 3) for patch in patches])
     faces = np.concatenate([start + _grid_faces(patch) for start, patch in zip(first[:-1], patches, strict=True)])
     return Body(vertices, faces, _patterns(0.04 * per_texel(vertices, faces), bank, rng))
 
 
-def _tube(circumference: int) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
+def _tube(circumference: int) -> tuple[Float[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"]]:
     around = np.linspace(0, 2 * np.pi, circumference + 1)
     grid = _revolve(np.full(len(ARM_STATIONS), 0.03), ARM_STATIONS, around)
     row, column = np.divmod(_grid_faces(grid), circumference + 1)
@@ -146,16 +136,16 @@ def _revolve(
     return circle * np.stack([radii, radii, heights], axis=-1)[:, None]
 
 
-def _grid_faces(grid: Float[np.ndarray, "r c 3"]) -> Int[np.ndarray, "f 3"]:
+def _grid_faces(grid: Float[np.ndarray, "r c 3"]) -> Int32[np.ndarray, "f 3"]:
     """Triangles of a grid, row after row, counter-clockwise where rows go up and columns to the right.
 
     Where the grid closes on itself the first column stands for the last.
     """
     rows, columns = grid.shape[:2]
-    column = np.arange(columns)
+    column = np.arange(columns, dtype=np.int32)
     if np.allclose(grid[:, 0], grid[:, -1]):
         column[-1] = 0
-    index = np.arange(rows)[:, None] * columns + column
+    index = np.arange(rows, dtype=np.int32)[:, None] * columns + column
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     return np.stack([a, b, c, b, d, c], axis=-1).reshape(-1, 3)
 
@@ -190,17 +180,74 @@ _PATTERNS: Final[tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], 
 )
 
 
-def _directions(
-    axis: Float[np.ndarray, "3"],
-    forearm: Float[np.ndarray, "3"],
-    upper_arm: Float[np.ndarray, "3"],
-    stations: Float[np.ndarray, "r"],
-) -> tuple[Float[np.ndarray, "r 3"], Float[np.ndarray, "r 3"]]:
-    """Return where the arm would point without an elbow, and where it points."""
-    wrist, elbow = (np.interp(stations, span, (0, 1))[:, None] for span in ((0, 0.04), (0.2, 0.3)))
-    straight = (1 - wrist) * axis + wrist * forearm
-    return _unit(straight), _unit(straight + elbow * (upper_arm - forearm))
-
-
 def _unit(vectors: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _loop_axis(loop):
+    middle = _middle(loop)
+    axis = np.zeros(3)
+    for i in range(len(loop)):
+        x, y, z = loop[i] - middle
+        u, v, w = loop[(i + 1) % len(loop)] - middle
+        axis[0] += y * w - z * v
+        axis[1] += z * u - x * w
+        axis[2] += x * v - y * u
+    return axis / np.sqrt(np.sum(axis**2))
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _middle(points):
+    total = np.zeros(3)
+    for i in range(len(points)):
+        total += points[i]
+    return total / len(points)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _bend_arm(loop, axis, forearm, upper_arm, stations, girths):
+    count = len(loop)
+    offsets = loop - _middle(loop)
+    rings = np.empty((len(stations) * count, 3))
+    centre, passed = _middle(loop), 0.0
+    for ring in range(len(stations)):
+        while passed < stations[ring]:
+            step = min(_STEP, stations[ring] - passed)
+            centre += step * _directions(axis, forearm, upper_arm, passed + step / 2)[1]
+            passed += step
+        straight, ahead = _directions(axis, forearm, upper_arm, stations[ring])
+        frame = girths[ring] * multiply(turn_between(straight, ahead), turn_between(axis, straight))
+        flatness = min(stations[ring] / 0.02, 1.0)
+        for i in range(count):
+            x, y, z = offsets[i]
+            above = flatness * (x * axis[0] + y * axis[1] + z * axis[2])
+            x, y, z = x - above * axis[0], y - above * axis[1], z - above * axis[2]
+            for row in range(3):
+                rings[ring * count + i, row] = centre[row] + frame[row, 0] * x + frame[row, 1] * y + frame[row, 2] * z
+    return rings
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _directions(axis, forearm, upper_arm, station):
+    """Return where the arm would point without an elbow, and where it points."""
+    wrist = min(station / 0.04, 1.0)
+    elbow = min(max((station - 0.2) / 0.1, 0.0), 1.0)
+    straight, ahead = np.empty(3), np.empty(3)
+    for i in range(3):
+        straight[i] = axis[i] + wrist * (forearm[i] - axis[i])
+        ahead[i] = straight[i] + elbow * (upper_arm[i] - forearm[i])
+    return _to_unit(straight), _to_unit(ahead)
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _to_unit(vector):
+    length = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)
+    for i in range(3):
+        vector[i] /= length
+    return vector

@@ -1,10 +1,12 @@
 """A hand with its forearm and with things around it, ready to be rendered."""
 
+import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32, Int32
 
 from hamr_lightning.data.rendering.props import (
     ARM_STATIONS,
@@ -26,6 +28,9 @@ from hamr_lightning.rasterizer import vertex_normals
 _SLEEVED: Final = 0.6
 _HELD: Final = 0.5
 _MOST_TOWARDS_CAMERA: Final = -0.6
+_BARE_GIRTHS: Final = arm_girths(ARM_STATIONS)
+_ALONG_SLEEVE: Final = np.maximum(ARM_STATIONS - ARM_STATIONS[1], 0)
+_BLACK: Final = np.zeros(3, np.float32)
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,13 @@ class Scene:
     """One mesh in camera axes, in metres: first the hand with its wrist closed, then things, then the arm."""
 
     vertices: Float[np.ndarray, "v 3"]
-    faces: Int[np.ndarray, "f 3"]
+    faces: Int32[np.ndarray, "f 3"]
     normals: Float32[np.ndarray, "v 3"]
     reflectance: Float32[np.ndarray, "v 3"]
     """Linear RGB."""
     sheen: Float32[np.ndarray, "v"]
     """Strength of highlights."""
-    texture_index: Int[np.ndarray, "f"]
+    texture_index: Int32[np.ndarray, "f"]
     """Row of :attr:`Stage.textures`."""
     first_thing: int
     """The first triangle that is not the hand's."""
@@ -50,8 +55,8 @@ class Scene:
 @dataclass(frozen=True)
 class _Part:
     vertices: Float[np.ndarray, "v 3"]
-    faces: Int[np.ndarray, "f 3"]
-    reflectance: Float32[np.ndarray, "v 3"]
+    faces: Int32[np.ndarray, "f 3"]
+    reflectance: Float32[np.ndarray, "*v 3"]
     sheen: float
     texture_row: int
 
@@ -68,8 +73,10 @@ class Stage:
     """
 
     def __init__(self, hand: HandModel, rng: np.random.Generator) -> None:
-        self._hand_faces, self._fingertips = hand.faces, hand.fingertips
+        self._hand_faces, self._fingertips = hand.faces.astype(np.int32), hand.fingertips
         self._loop = boundary_loop(hand.faces)
+        corner = np.arange(len(self._loop), dtype=np.int32)
+        self._cap_faces = np.stack([corner, np.roll(corner, -1), np.full_like(corner, len(corner))], axis=1)
         self.wrist_axis = loop_axis(hand.vertices[self._loop])
         """Unit vector from the wrist along the forearm, in the rest hand's axes."""
         bank = TextureBank()
@@ -86,26 +93,32 @@ class Stage:
         things = [self._draw_thing(hand, rng) for _ in range(thing_count)]
         parts = [
             _Part(hand, self._hand_faces, skin, sheen, _choose(self._paint.texture_rows, rng)),
-            _cap(loop, self._arm.texture_rows[0]),
+            _cap(loop, self._cap_faces, self._arm.texture_rows[0]),
             *things,
             *self._draw_arm(loop, skin[self._loop], sheen, rng),
         ]
-        first_vertices = np.cumsum([0, *(len(part.vertices) for part in parts)])
-        first_faces = np.cumsum([0, *(len(part.faces) for part in parts)])
+        first_vertices = [0, *accumulate(len(part.vertices) for part in parts)]
+        first_faces = [0, *accumulate(len(part.faces) for part in parts)]
         vertices = np.concatenate([part.vertices for part in parts])
         faces = np.concatenate([start + part.faces for start, part in zip(first_vertices, parts, strict=False)])
         normals = vertex_normals(vertices, faces)
-        first_ring = first_vertices[2 + thing_count] + np.arange(len(loop))
+        first_ring = slice(first_vertices[2 + thing_count], first_vertices[2 + thing_count] + len(loop))
         normals[first_ring] = normals[self._loop] = (normals[first_ring] + normals[self._loop]) / 2
+        reflectance, sheens = np.empty((len(vertices), 3), np.float32), np.empty(len(vertices), np.float32)
+        texture_index = np.arange(len(faces), dtype=np.int32)
+        for part, vertex, face in zip(parts, first_vertices, first_faces, strict=False):
+            reflectance[vertex : vertex + len(part.vertices)] = part.reflectance
+            sheens[vertex : vertex + len(part.vertices)] = part.sheen
+            texture_index[face : face + len(part.faces)] += part.texture_row - face
         return Scene(
             vertices=vertices,
             faces=faces,
             normals=normals,
-            reflectance=np.concatenate([part.reflectance for part in parts]),
-            sheen=np.concatenate([np.full(len(part.vertices), part.sheen, np.float32) for part in parts]),
-            texture_index=np.concatenate([part.texture_row + np.arange(len(part.faces)) for part in parts]),
-            first_thing=int(first_faces[2]),
-            first_arm=int(first_faces[2 + thing_count]),
+            reflectance=reflectance,
+            sheen=sheens,
+            texture_index=texture_index,
+            first_thing=first_faces[2],
+            first_arm=first_faces[2 + thing_count],
         )
 
     def _draw_skin(self, rng: np.random.Generator) -> tuple[Float32[np.ndarray, "778 3"], float]:
@@ -120,25 +133,22 @@ class Stage:
         sheen: float,
         rng: np.random.Generator,
     ) -> list[_Part]:
-        forearm = loop_axis(loop) + rng.normal(0, 0.25, 3)
-        forearm /= np.linalg.norm(forearm)
-        forearm[2] = max(forearm[2], _MOST_TOWARDS_CAMERA)
-        forearm /= np.linalg.norm(forearm)
-        outwards = forearm * [1, 1, 0] + [0, 1e-3, 0]
-        upper_arm = outwards / np.linalg.norm(outwards)
+        x, y, z = _unit(*(loop_axis(loop) + rng.normal(0, 0.25, 3)).tolist())
+        forearm = np.array(_unit(x, y, max(z, _MOST_TOWARDS_CAMERA)))
+        upper_arm = np.array(_unit(forearm[0], forearm[1] + 1e-3, 0.0))
 
-        bare = bend_arm(loop, forearm, upper_arm, ARM_STATIONS, arm_girths(ARM_STATIONS))
+        bare = bend_arm(loop, forearm, upper_arm, ARM_STATIONS, _BARE_GIRTHS)
         rings = len(ARM_STATIONS)
         arm = _Part(bare, self._arm.faces, np.tile(skin, (rings, 1)), sheen, self._arm.texture_rows[0])
         if rng.random() > _SLEEVED:
             return [arm]
         cuff, width = rng.uniform(0.005, 0.12), rng.uniform(1.06, 1.35)
-        stations = cuff + np.maximum(ARM_STATIONS - ARM_STATIONS[1], 0)
+        stations = cuff + _ALONG_SLEEVE
         folds = 1 + np.clip(rng.normal(0, 0.03, rings), -0.05, 0.05)
-        girths = arm_girths(stations) * width * folds
-        girths[:1] = arm_girths(stations[:1])
-        cloth = np.tile(random_colour(rng) ** 2, (rings * len(loop), 1))
+        girths = arm_girths(stations)
+        girths[1:] *= width * folds[1:]
         sleeve = bend_arm(loop, forearm, upper_arm, stations, girths)
+        cloth = random_colour(rng) ** 2
         return [arm, _Part(sleeve, self._sleeve.faces, cloth, 0.0, _choose(self._sleeve.texture_rows, rng))]
 
     def _draw_thing(self, hand: Float[np.ndarray, "778 3"], rng: np.random.Generator) -> _Part:
@@ -151,16 +161,19 @@ class Stage:
             nearness = rng.uniform(0.6, 0.9)
             place, size = nearness * hand[rng.integers(len(hand))], nearness * size
         vertices = (body.vertices * size) @ random_turn(rng) + place
-        colour = np.tile(random_colour(rng) ** 2, (len(vertices), 1))
-        return _Part(vertices, body.faces, colour, rng.uniform(0, 0.3), _choose(body.texture_rows, rng))
+        return _Part(
+            vertices, body.faces, random_colour(rng) ** 2, rng.uniform(0, 0.3), _choose(body.texture_rows, rng)
+        )
 
 
-def _cap(loop: Float[np.ndarray, "n 3"], texture_row: int) -> _Part:
+def _cap(loop: Float[np.ndarray, "n 3"], faces: Int32[np.ndarray, "n 3"], texture_row: int) -> _Part:
     """Close the wrist, so that the mask is that of a closed hand; the arm hides it."""
-    corner = np.arange(len(loop))
-    faces = np.stack([corner, np.roll(corner, -1), np.full_like(corner, len(loop))], axis=1)
-    vertices = np.concatenate([loop, loop.mean(axis=0, keepdims=True)])
-    return _Part(vertices, faces, np.zeros_like(vertices, np.float32), 0.0, texture_row)
+    return _Part(np.concatenate([loop, loop.mean(axis=0, keepdims=True)]), faces, _BLACK, 0.0, texture_row)
+
+
+def _unit(x: float, y: float, z: float) -> tuple[float, float, float]:
+    length = math.sqrt(x * x + y * y + z * z)
+    return x / length, y / length, z / length
 
 
 def _choose(rows: tuple[int, ...], rng: np.random.Generator) -> int:

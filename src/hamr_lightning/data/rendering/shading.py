@@ -16,6 +16,7 @@ SAMPLES_PER_SIDE = 2
 _CELL = 0.006
 _CELLS = 56
 _SHARPNESS = 3
+_ZERO, _ONE, _TEXELS = np.float32(0), np.float32(1), np.float32(TEXELS)
 
 
 @dataclass(frozen=True)
@@ -122,35 +123,40 @@ def _soft_visibility(receivers, casters, directions):
     visibility = np.ones((len(directions), len(receivers)), np.float32)
     nearest = np.empty((_CELLS, _CELLS), np.float32)
     reach = np.float32(_CELLS // 2)
+    per_metre = np.float32(1 / _CELL)
     for light in range(len(directions)):
         lx, ly, lz = directions[light]
         # Two axes across the light's direction (Duff et al. 2017, Building an orthonormal basis, revisited).
         sign = np.float32(1) if lz >= 0 else np.float32(-1)
-        k = -1 / (sign + lz)
-        ux, uy, uz = 1 + sign * lx * lx * k, sign * lx * ly * k, -sign * lx
-        vx, vy, vz = lx * ly * k, sign + ly * ly * k, -ly
+        k = -_ONE / (sign + lz)
+        ux, uy, uz = (_ONE + sign * lx * lx * k) * per_metre, sign * lx * ly * k * per_metre, -sign * lx * per_metre
+        vx, vy, vz = lx * ly * k * per_metre, (sign + ly * ly * k) * per_metre, -ly * per_metre
         nearest[:] = -np.inf
         for i in range(len(casters)):
-            x, y, z = casters[i]
-            column = int((x * ux + y * uy + z * uz) / _CELL + reach)
-            row = int((x * vx + y * vy + z * vz) / _CELL + reach)
+            x, y, z = casters[i, 0], casters[i, 1], casters[i, 2]
+            column = int(x * ux + y * uy + z * uz + reach)
+            row = int(x * vx + y * vy + z * vz + reach)
             if 0 <= row < _CELLS - 1 and 0 <= column < _CELLS - 1:
-                height = x * lx + y * ly + z * lz
-                for r in range(row, row + 2):
-                    for c in range(column, column + 2):
-                        nearest[r, c] = max(nearest[r, c], height)
+                nearest[row, column] = max(nearest[row, column], x * lx + y * ly + z * lz)
+        # Each cell takes over what its neighbours before it have: a vertex casts on two cells by two.
+        for row in range(_CELLS - 1, -1, -1):
+            above = max(row - 1, 0)
+            for column in range(_CELLS):
+                nearest[row, column] = max(nearest[row, column], nearest[above, column])
+            for column in range(_CELLS - 1, 0, -1):
+                nearest[row, column] = max(nearest[row, column], nearest[row, column - 1])
         for i in range(len(receivers)):
-            x, y, z = receivers[i]
-            column = int((x * ux + y * uy + z * uz) / _CELL + reach)
-            row = int((x * vx + y * vy + z * vz) / _CELL + reach)
+            x, y, z = receivers[i, 0], receivers[i, 1], receivers[i, 2]
+            column = int(x * ux + y * uy + z * uz + reach)
+            row = int(x * vx + y * vy + z * vz + reach)
             if 0 <= row < _CELLS - 1 and 0 <= column < _CELLS - 1:
-                height = x * lx + y * ly + z * lz
-                blocked = np.float32(0)
+                height = x * lx + y * ly + z * lz + np.float32(0.005)
+                blocked = _ZERO
                 for r in range(row, row + 2):
                     for c in range(column, column + 2):
-                        over = (nearest[r, c] - height - np.float32(0.005)) / np.float32(0.01)
-                        blocked += min(max(over, np.float32(0)), np.float32(1))
-                visibility[light, i] = 1 - blocked / 4
+                        over = (nearest[r, c] - height) * np.float32(100)
+                        blocked += min(max(over, _ZERO), _ONE)
+                visibility[light, i] = _ONE - blocked * np.float32(0.25)
     return visibility
 
 
@@ -158,14 +164,13 @@ def _soft_visibility(receivers, casters, directions):
 @no_type_check
 def _irradiance(normals, visibility, directions, colours, wrap):
     received = np.zeros((len(normals), 3), np.float32)
-    for i in range(len(normals)):
-        for light in range(len(directions)):
-            facing = np.float32(0)
-            for axis in range(3):
-                facing += normals[i, axis] * directions[light, axis]
-            for channel in range(3):
-                reach = max((facing + wrap[channel]) / (1 + wrap[channel]), np.float32(0))
-                received[i, channel] += reach * visibility[light, i] * colours[light, channel]
+    for light in range(len(directions)):
+        lx, ly, lz = directions[light]
+        for channel in range(3):
+            colour = colours[light, channel] / (_ONE + wrap[channel])
+            for i in range(len(normals)):
+                facing = normals[i, 0] * lx + normals[i, 1] * ly + normals[i, 2] * lz
+                received[i, channel] += max(facing + wrap[channel], _ZERO) * visibility[light, i] * colour
     return received
 
 
@@ -173,14 +178,19 @@ def _irradiance(normals, visibility, directions, colours, wrap):
 @no_type_check
 def _coverage(face_index, nearness, face_count):
     side = SAMPLES_PER_SIDE
-    share = np.empty((nearness.shape[0] // side, nearness.shape[1] // side), np.uint8)
-    for row in range(share.shape[0]):
-        for column in range(share.shape[1]):
-            seen = 0
-            for sample in range(side * side):
-                y, x = side * row + sample // side, side * column + sample % side
-                seen += (nearness[y, x] > 0) & (face_index[y, x] < face_count)
-            share[row, column] = (255 * seen + side * side // 2) // (side * side)
+    height, width = nearness.shape
+    share = np.empty((height // side, width // side), np.uint8)
+    seen = np.empty(width, np.uint8)
+    for row in range(height // side):
+        seen[:] = 0
+        for y in range(side * row, side * row + side):
+            for x in range(width):
+                seen[x] += (nearness[y, x] > 0) & (face_index[y, x] < face_count)
+        for column in range(width // side):
+            count = 0
+            for x in range(side * column, side * column + side):
+                count += seen[x]
+            share[row, column] = (255 * count + side * side // 2) // (side * side)
     return share
 
 
@@ -188,13 +198,19 @@ def _coverage(face_index, nearness, face_count):
 @no_type_check
 def _nearest_depth(nearness):
     side = SAMPLES_PER_SIDE
-    depth = np.empty((nearness.shape[0] // side, nearness.shape[1] // side), np.float32)
-    for row in range(depth.shape[0]):
-        for column in range(depth.shape[1]):
-            nearest = np.float32(0)
-            for sample in range(side * side):
-                nearest = max(nearest, nearness[side * row + sample // side, side * column + sample % side])
-            depth[row, column] = 1 / nearest
+    height, width = nearness.shape
+    depth = np.empty((height // side, width // side), np.float32)
+    nearest = np.empty(width, np.float32)
+    for row in range(height // side):
+        nearest[:] = 0
+        for y in range(side * row, side * row + side):
+            for x in range(width):
+                nearest[x] = max(nearest[x], nearness[y, x])
+        for column in range(width // side):
+            near = nearest[side * column]
+            for x in range(side * column + 1, side * column + side):
+                near = max(near, nearest[x])
+            depth[row, column] = _ONE / near
     return depth
 
 
@@ -203,12 +219,13 @@ def _nearest_depth(nearness):
 def _paint(picture, face_index, nearness, weights, faces, attributes, texture_index, textures, halfway, key_colour):
     height, width = picture.shape[:2]
     side = SAMPLES_PER_SIDE
+    hx, hy, hz = halfway
+    key_r, key_g, key_b = key_colour
     for row in range(height):
         for column in range(width):
             covered = 0
             last = -1
-            sum_r = sum_g = sum_b = np.float32(0)
-            r = g = b = np.float32(0)
+            sum_r = sum_g = sum_b = r = g = b = _ZERO
             for sample in range(side * side):
                 y, x = side * row + sample // side, side * column + sample % side
                 near = nearness[y, x]
@@ -217,42 +234,40 @@ def _paint(picture, face_index, nearness, weights, faces, attributes, texture_in
                 face = face_index[y, x]
                 if face != last:
                     last = face
-                    second, third = weights_at(weights[face], y, x, 1 / near)
-                    r, g, b = _shade(
-                        faces[face],
-                        np.float32(second),
-                        np.float32(third),
-                        attributes,
-                        textures[texture_index[face]],
-                        halfway,
-                        key_colour,
+                    second, third = weights_at(weights, face, y, x, 1 / near)
+                    r, g, b, highlight = _shade(
+                        face, second, third, faces, attributes, texture_index, textures, hx, hy, hz
                     )
+                    r, g, b = r + highlight * key_r, g + highlight * key_g, b + highlight * key_b
                 covered += 1
                 sum_r += r
                 sum_g += g
                 sum_b += b
             if covered:
+                part = _ONE / np.float32(covered)
                 share = np.float32(covered) / np.float32(side * side)
-                picture[row, column, 0] = _blend(picture[row, column, 0], sum_r / covered, share)
-                picture[row, column, 1] = _blend(picture[row, column, 1], sum_g / covered, share)
-                picture[row, column, 2] = _blend(picture[row, column, 2], sum_b / covered, share)
+                picture[row, column, 0] = _blend(picture[row, column, 0], sum_r * part, share)
+                picture[row, column, 1] = _blend(picture[row, column, 1], sum_g * part, share)
+                picture[row, column, 2] = _blend(picture[row, column, 2], sum_b * part, share)
 
 
 @njit(nogil=True, inline="always")
 @no_type_check
 def _blend(behind, linear, share):
-    encoded = 255 * min(np.sqrt(max(linear, np.float32(0))), np.float32(1))
-    return np.uint8(behind + share * (encoded - behind) + np.float32(0.5))
+    encoded = np.float32(255) * min(np.sqrt(max(linear, _ZERO)), _ONE)
+    return np.uint8(np.float32(behind) + share * (encoded - np.float32(behind)) + np.float32(0.5))
 
 
 @njit(nogil=True, inline="always")
 @no_type_check
-def _shade(corners, wj, wk, attributes, texture, halfway, key_colour):
-    i, j, k = corners[0], corners[1], corners[2]
-    wi = 1 - wj - wk
-    u, v = min(max(int(wj * TEXELS), 0), TEXELS - 1), min(max(int(wk * TEXELS), 0), TEXELS - 1)
-    lightness = (np.float32(texture[u, v, 0]) - np.float32(NEUTRAL)) / np.float32(127)
-    gloss = np.float32(texture[u, v, 1]) / np.float32(255)
+def _shade(face, second, third, faces, attributes, texture_index, textures, hx, hy, hz):
+    i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
+    wj, wk = np.float32(second), np.float32(third)
+    wi = _ONE - wj - wk
+    texture = texture_index[face]
+    u, v = min(max(int(wj * _TEXELS), 0), TEXELS - 1), min(max(int(wk * _TEXELS), 0), TEXELS - 1)
+    lightness = (np.float32(textures[texture, u, v, 0]) - np.float32(NEUTRAL)) * np.float32(1 / 127)
+    gloss = np.float32(textures[texture, u, v, 1]) * np.float32(1 / 255)
 
     r = wi * attributes[i, 0] + wj * attributes[j, 0] + wk * attributes[k, 0]
     g = wi * attributes[i, 1] + wj * attributes[j, 1] + wk * attributes[k, 1]
@@ -261,17 +276,15 @@ def _shade(corners, wj, wk, attributes, texture, halfway, key_colour):
     ny = wi * attributes[i, 4] + wj * attributes[j, 4] + wk * attributes[k, 4]
     nz = wi * attributes[i, 5] + wj * attributes[j, 5] + wk * attributes[k, 5]
     sheen = wi * attributes[i, 6] + wj * attributes[j, 6] + wk * attributes[k, 6]
-    cosine = (nx * halfway[0] + ny * halfway[1] + nz * halfway[2]) / np.sqrt(
-        nx * nx + ny * ny + nz * nz + np.float32(1e-12)
-    )
-    power = max(cosine, np.float32(0)) ** 2
+    towards = max(nx * hx + ny * hy + nz * hz, _ZERO)
+    power = towards * towards / (nx * nx + ny * ny + nz * nz + np.float32(1e-12))
     for _ in range(_SHARPNESS):
         power *= power
-    highlight = power * sheen * (1 + 4 * gloss)
 
     # What darkens skin, blood and shade in the creases, takes least of the red.
     return (
-        r * (1 + np.float32(0.4) * lightness) + highlight * key_colour[0],
-        g * (1 + np.float32(0.55) * lightness) + highlight * key_colour[1],
-        b * (1 + np.float32(0.6) * lightness) + highlight * key_colour[2],
+        r * (_ONE + np.float32(0.4) * lightness),
+        g * (_ONE + np.float32(0.55) * lightness),
+        b * (_ONE + np.float32(0.6) * lightness),
+        power * sheen * (_ONE + np.float32(4) * gloss),
     )

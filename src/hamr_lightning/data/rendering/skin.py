@@ -11,9 +11,9 @@ from hamr_lightning.data.rendering.textures import TextureBank, noise, per_texel
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.rasterizer import vertex_normals
 
-_BLOODLESS: Final = np.array([0.80, 0.62, 0.49])
-_MELANIN_ABSORPTION: Final = np.array([0.85, 1.30, 1.75])
-_BLOOD_ABSORPTION: Final = np.array([0.06, 0.45, 0.38])
+_BLOODLESS: Final = np.array([0.80, 0.62, 0.49], np.float32)
+_MELANIN_ABSORPTION: Final = np.array([0.85, 1.30, 1.75], np.float32)
+_BLOOD_ABSORPTION: Final = np.array([0.06, 0.45, 0.38], np.float32)
 
 _VARIANTS: Final = 4
 _BACKS: Final = np.array([(0.0, 1, 0), (0, 1, 0), (0, 1, 0), (0, 1, 0), (1, 1, 1)])
