@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Shaped, UInt8
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from hamr_lightning.data.colours import Colours, recolour
 from hamr_lightning.skeleton import JOINT_COUNT
@@ -57,7 +58,7 @@ class CroppedHand:
 def join(crops: Sequence[CroppedHand]) -> HandBatch:
     """Change the crops' colours, and make a batch of them that has every field."""
     size = crops[0].planes.shape[-1]
-    images, masks = _empty(len(crops), 3, size, size), _empty(len(crops), size, size)
+    images, masks = allocate(len(crops), 3, size, size), allocate(len(crops), size, size)
     for crop, image, mask in zip(crops, images.numpy(), masks.numpy(), strict=True):
         recolour(crop.planes[:3], crop.colours, image)
         np.divide(crop.planes[3], np.float32(255), out=mask)
@@ -72,7 +73,7 @@ def join_labels(crops: Sequence[CroppedHand]) -> dict[str, Any]:
     return tensors | {"sources": tuple(crop.source for crop in crops)}
 
 
-def _empty(*shape: int) -> Tensor:
+def allocate(*shape: int, dtype: torch.dtype = torch.float32) -> Shaped[Tensor, "*shape"]:
     """Allocate an array where the training process can read it, if this is a worker: its queue would copy it there."""
-    empty = torch.empty(shape)
-    return empty if torch.utils.data.get_worker_info() is None else empty.share_memory_()
+    empty = torch.empty(shape, dtype=dtype)
+    return empty if get_worker_info() is None else empty.share_memory_()

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from hamr_lightning.data.augmentation import Augmentation
 from hamr_lightning.data.base import HandDataset
 from hamr_lightning.data.crop import HandCrop
+from hamr_lightning.data.device_colours import UncolouredBatch, colour, require_kornia
 from hamr_lightning.data.loading import (
     CroppedHands,
     EpochSampler,
@@ -21,6 +22,7 @@ from hamr_lightning.data.loading import (
     Skipped,
     collate,
     collate_full,
+    collate_uncoloured,
     set_up_worker,
 )
 from hamr_lightning.errors import UserError
@@ -117,12 +119,16 @@ class HandDataModule(pl.LightningDataModule):
         image_size: Side of the crops in pixels.
         margin: Side of the crop's square as a multiple of the joints' extent; see :class:`HandCrop`.
         augmentation: How training crops vary; None, not at all.
+        augment: Where their colours change and their noise is added: "cpu", in the workers; or "gpu", on the trainer's
+            device, a batch at a time, by kornia. It is the same change, and noise of the same distribution; the
+            training loader itself then gives :class:`~hamr_lightning.data.device_colours.UncolouredBatch`.
         seed: Seed, at least 0, of order and augmentation.
         max_skipped: How many samples that cannot be read or cropped are left out, with a warning each that names the
             file; one more ends the run. A training batch is filled up with others of its samples.
 
     Raises:
-        ValueError: If an argument is out of bounds; the message names it and the bound.
+        ValueError: If an argument is out of bounds, or kornia is needed and missing; the message names it and the
+            bound.
     """
 
     def __init__(
@@ -134,6 +140,7 @@ class HandDataModule(pl.LightningDataModule):
         image_size: int = 256,
         margin: float = HandCrop.margin,
         augmentation: Augmentation | None = None,
+        augment: Literal["cpu", "gpu"] = "cpu",
         seed: int = 0,
         max_skipped: int = 10,
     ) -> None:
@@ -142,6 +149,11 @@ class HandDataModule(pl.LightningDataModule):
         for name, value, lowest in (*bounds, ("max_skipped", max_skipped, 0)):
             if value < lowest:
                 raise ValueError(f"data.{name} must be at least {lowest}, got {value}")
+        if augment not in ("cpu", "gpu"):
+            raise ValueError(f"data.augment must be cpu or gpu, got {augment!r}")
+        self._colours_on_device = augment == "gpu" and train is not None and augmentation is not None
+        if self._colours_on_device:
+            require_kornia()
         self._batch_size, self._seed = batch_size, seed
         self.workers = min(workers, os.cpu_count() or 1)
         crop = HandCrop(image_size, margin)
@@ -177,8 +189,9 @@ class HandDataModule(pl.LightningDataModule):
                 f"rank(s) fill no batch of more than {largest}"
             )
         sampler = EpochSampler(len(self._train), self._seed, rank, replicas)
+        join = collate_uncoloured if self._colours_on_device else collate_full
         return TrainLoader(
-            dataset=self._train, sampler=sampler, drop_last=True, collate_fn=collate_full, **self._loader_arguments()
+            dataset=self._train, sampler=sampler, drop_last=True, collate_fn=join, **self._loader_arguments()
         )
 
     def val_dataloaders(self) -> dict[str, DataLoader[HandBatch]]:
@@ -203,6 +216,16 @@ class HandDataModule(pl.LightningDataModule):
         """Return the loader of the validation set, or those of several as :meth:`val_dataloaders` does."""
         loaders = self.val_dataloaders()
         return loaders if len(loaders) > 1 else loaders.popitem()[1]
+
+    def transfer_batch_to_device(
+        self, batch: HandBatch | UncolouredBatch, device: torch.device, dataloader_idx: int
+    ) -> HandBatch | UncolouredBatch:
+        """Copy a batch, to CUDA without waiting for it."""
+        return batch.to(device, non_blocking=device.type == "cuda")
+
+    def on_after_batch_transfer(self, batch: HandBatch | UncolouredBatch, dataloader_idx: int) -> HandBatch:
+        """Change the colours that are left to the device."""
+        return colour(batch) if isinstance(batch, UncolouredBatch) else batch
 
     def crops(self, split: Literal["train", "val"]) -> Iterator[HandBatch]:
         """Yield the crops that can be read one by one: of training in its first epoch's order, of all validation sets.

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
+from typing import TypeVar
 
 import cv2
 import numba
@@ -18,10 +19,13 @@ from torch.utils.data import Dataset, Sampler
 from hamr_lightning.data.base import HandDataset
 from hamr_lightning.data.batching import CroppedHand, join
 from hamr_lightning.data.crop import HandCrop
+from hamr_lightning.data.device_colours import UncolouredBatch, join_uncoloured
 from hamr_lightning.errors import UserError
 from hamr_lightning.types import HandBatch
 
 _ORDER_STREAM, _CROP_STREAM = (1,), (2,)
+_NOTHING = HandBatch(torch.empty(0, 3, 0, 0))
+_Batch = TypeVar("_Batch", HandBatch, UncolouredBatch | HandBatch)
 
 
 class SampleError(UserError):
@@ -65,7 +69,8 @@ class CroppedHands(Dataset[HandBatch]):
 
 def collate(crops: Sequence[CroppedHand | Refusal]) -> HandBatch:
     """Join the crops that there are."""
-    return _joined([crop for crop in crops if isinstance(crop, CroppedHand)], crops)
+    present = _present(crops)
+    return replace(join(present) if present else _NOTHING, skipped=_refusals(crops))
 
 
 def collate_full(crops: Sequence[CroppedHand | Refusal]) -> HandBatch:
@@ -73,13 +78,29 @@ def collate_full(crops: Sequence[CroppedHand | Refusal]) -> HandBatch:
 
     Batch norm and the ranks' equal steps need full batches.
     """
-    present = [crop for crop in crops if isinstance(crop, CroppedHand)]
-    return _joined(list(islice(cycle(present), len(crops))), crops)
+    present = _filled_up(crops)
+    return replace(join(present) if present else _NOTHING, skipped=_refusals(crops))
 
 
-def _joined(present: Sequence[CroppedHand], crops: Sequence[CroppedHand | Refusal]) -> HandBatch:
-    skipped = tuple(str(crop) for crop in crops if isinstance(crop, Refusal))
-    return replace(join(present) if present else HandBatch(torch.empty(0, 3, 0, 0)), skipped=skipped)
+def collate_uncoloured(crops: Sequence[CroppedHand | Refusal]) -> UncolouredBatch | HandBatch:
+    """Join as :func:`collate_full`, leaving the colours to the device; without any sample there are none."""
+    present = _filled_up(crops)
+    if not present:
+        return replace(_NOTHING, skipped=_refusals(crops))
+    batch = join_uncoloured(present)
+    return replace(batch, annotation=replace(batch.annotation, skipped=_refusals(crops)))
+
+
+def _present(crops: Sequence[CroppedHand | Refusal]) -> list[CroppedHand]:
+    return [crop for crop in crops if isinstance(crop, CroppedHand)]
+
+
+def _filled_up(crops: Sequence[CroppedHand | Refusal]) -> list[CroppedHand]:
+    return list(islice(cycle(_present(crops)), len(crops)))
+
+
+def _refusals(crops: Sequence[CroppedHand | Refusal]) -> tuple[str, ...]:
+    return tuple(str(crop) for crop in crops if isinstance(crop, Refusal))
 
 
 class Skipped:
@@ -96,7 +117,7 @@ class Skipped:
         self._most = most
         self.reasons: list[str] = []
 
-    def watch(self, batches: Iterable[HandBatch]) -> Iterator[HandBatch]:
+    def watch(self, batches: Iterable[_Batch]) -> Iterator[_Batch]:
         """Yield the batches as they are, also those of no sample.
 
         Raises:
