@@ -1,14 +1,23 @@
 """What stands behind a rendered hand: procedural backgrounds, or the user's photographs."""
 
 import colorsys
+import math
 from pathlib import Path
-from typing import Final
+from typing import Final, no_type_check
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
+from numba import njit
+
+from hamr_lightning.data.rendering.lens import soften
 
 PHOTOGRAPH_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
+_FINE: Final = 1.0
+"""Pictures with more blur than this, in pixels, are drawn at half their resolution."""
+
+_SUBPIXEL_BITS: Final = 4
 
 
 class Photographs:
@@ -52,27 +61,32 @@ def random_colour(rng: np.random.Generator) -> Float32[np.ndarray, "3"]:
 
 def procedural_background(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """Return a picture of gradients, one of several materials, and things scattered over it, in or out of focus."""
-    material = _MATERIALS[rng.integers(len(_MATERIALS))]
-    half = np.clip(material(rng, (size + 1) // 2) * 255, 0, 255).astype(np.uint8)
-    picture = cv2.resize(half, (size, size), interpolation=cv2.INTER_LINEAR)
-    if rng.random() < 0.75:
-        _scatter(rng, picture)
+    half = _MATERIALS[rng.integers(len(_MATERIALS))](rng, (size + 1) // 2)
+    things = int(rng.integers(2, 14)) if rng.random() < 0.75 else 0
     blur = size / 256 * rng.exponential(1.3)
-    return cv2.GaussianBlur(picture, (0, 0), blur) if blur > 0.4 else picture
+    if blur > _FINE:
+        _scatter(rng, half, things)
+        return cv2.resize(soften(half, blur / 2), (size, size), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.resize(half, (size, size), interpolation=cv2.INTER_LINEAR)
+    _scatter(rng, picture, things)
+    return soften(picture, blur) if blur > 0.4 else picture
 
 
 def octave_noise(
     rng: np.random.Generator, size: int, finest: int, channels: int
-) -> Float32[np.ndarray, "{size} {size} {channels}"]:
-    """Return noise of about zero mean and unit range: octaves from 4 cells a side to ``finest``, halving as they go."""
+) -> Float32[np.ndarray, "{size} {size} *_"]:
+    """Return noise of about zero mean and unit range: octaves from 4 cells a side to ``finest``, halving as they go.
+
+    One channel makes a picture without an axis for it.
+    """
     cells = 4
-    field: np.ndarray = rng.uniform(-1, 1, (cells, cells, channels)).astype(np.float32)
+    field: np.ndarray = 2 * rng.random((cells, cells, channels), np.float32) - 1
     amplitude = 1.0
     while cells < finest:
         cells, amplitude = 2 * cells, 0.55 * amplitude
-        field = cv2.resize(field, (cells, cells), interpolation=cv2.INTER_CUBIC).reshape(cells, cells, channels)
-        field = field + amplitude * rng.uniform(-1, 1, field.shape).astype(np.float32)
-    return cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC).reshape(size, size, channels)
+        field = cv2.resize(field, (cells, cells), interpolation=cv2.INTER_CUBIC)
+        field += (2 * amplitude) * rng.random(field.shape, np.float32) - amplitude
+    return cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def _gradient(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
@@ -80,33 +94,37 @@ def _gradient(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3
     return cv2.resize(corners.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def _wall(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
-    return _gradient(rng, size) + np.float32(rng.uniform(0, 0.06)) * octave_noise(rng, size, 64, 1)
+def _wall(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "s s 3"]:
+    colours = _gradient(rng, size)
+    return _mix(colours, colours + np.float32(rng.uniform(0, 0.06)), octave_noise(rng, size, 64, 1))
 
 
-def _foliage(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
-    finest = int(2 ** rng.integers(3, 7))
-    noise = octave_noise(rng, size, finest, 1) + 0.2 * octave_noise(rng, size, finest // 2, 3)
-    return _gradient(rng, size) + np.float32(rng.uniform(0.05, 0.3)) * noise
+def _foliage(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "s s 3"]:
+    finest, contrast = int(2 ** rng.integers(3, 7)), np.float32(rng.uniform(0.05, 0.3))
+    colours = _gradient(rng, size) + np.float32(0.2) * contrast * octave_noise(rng, size, finest // 2, 3)
+    return _mix(colours, colours + contrast, octave_noise(rng, size, finest, 1))
 
 
-def _marble(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
+def _marble(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "s s 3"]:
     share = 0.5 + 0.5 * np.sin(np.float32(rng.uniform(2, 6)) * octave_noise(rng, size, 32, 1))
-    return _gradient(rng, size) * (1 - share) + _gradient(rng, size) * share
+    return _mix(_gradient(rng, size), _gradient(rng, size), share)
 
 
-def _wood(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
-    across = _ramp(rng, size)[..., None] * np.float32(rng.uniform(20, 80))
+def _wood(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "s s 3"]:
+    across = _ramp(rng, size) * np.float32(rng.uniform(20, 80))
     grain = np.sin(across + 3 * octave_noise(rng, size, 8, 1)) + 0.5 * octave_noise(rng, size, 64, 1)
     colour = colorsys.hsv_to_rgb(rng.uniform(0.04, 0.12), rng.uniform(0.2, 0.7), rng.uniform(0.25, 0.85))
-    return np.array(colour, np.float32) * (1 + np.float32(rng.uniform(0.05, 0.15)) * grain)
+    plain = np.full((size, size, 3), colour, np.float32)
+    return _mix(plain, plain * np.float32(1 + rng.uniform(0.05, 0.15)), grain)
 
 
-def _stripes(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s 3"]:
+def _stripes(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "s s 3"]:
     share = _stripe(rng, size)
     if rng.random() < 0.5:
         share = 0.5 * (share + _stripe(rng, size))
-    return _gradient(rng, size) + share[..., None] * (rng.normal(0, 0.2) + rng.normal(0, 0.1, 3)).astype(np.float32)
+    colours = _gradient(rng, size)
+    change = np.full_like(colours, rng.normal(0, 0.2) + rng.normal(0, 0.1, 3))
+    return _mix(colours, colours + change, share)
 
 
 def _stripe(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s"]:
@@ -117,6 +135,21 @@ def _stripe(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s"]:
 _MATERIALS: Final = (_wall, _wall, _foliage, _foliage, _marble, _wood, _stripes)
 
 
+@njit(nogil=True, cache=True)
+@no_type_check
+def _mix(one, other, share):
+    """Return ``(1 - share) * one + share * other`` in bytes."""
+    picture = np.empty(one.shape, np.uint8)
+    for row in range(picture.shape[0]):
+        for column in range(picture.shape[1]):
+            part = share[row, column] * np.float32(255)
+            for channel in range(3):
+                start = one[row, column, channel]
+                level = np.float32(255) * start + part * (other[row, column, channel] - start)
+                picture[row, column, channel] = np.uint8(np.int32(min(max(level, np.float32(0)), np.float32(255))))
+    return picture
+
+
 def _ramp(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s"]:
     """A coordinate that grows by about 1 across the picture, in a random direction."""
     angle = rng.uniform(0, np.pi)
@@ -124,23 +157,25 @@ def _ramp(rng: np.random.Generator, size: int) -> Float32[np.ndarray, "s s"]:
     return np.float32(np.cos(angle)) * along + np.float32(np.sin(angle)) * along[:, None]
 
 
-def _scatter(rng: np.random.Generator, picture: UInt8[np.ndarray, "s s 3"]) -> None:
+def _scatter(rng: np.random.Generator, picture: UInt8[np.ndarray, "s s 3"], count: int) -> None:
     """Draw polygons, ellipses and lines of random colours, largest first."""
-    size = len(picture)
-    extents = np.sort(rng.uniform(0.04, 0.6, rng.integers(2, 14)))[::-1] * size
-    for extent in extents:
-        colour = (255 * random_colour(rng)).tolist()
-        centre = rng.uniform(-0.1, 1.1, 2) * size
-        kind = rng.integers(4)
-        if kind == 0:
-            angle = rng.uniform(0, 360)
-            axes = (int(extent / 2), int(extent * rng.uniform(0.15, 0.5)))
-            cv2.ellipse(picture, centre.astype(int).tolist(), axes, angle, 0, 360, colour, -1, cv2.LINE_AA)
-        elif kind == 1:
-            end = centre + rng.normal(0, size, 2)
-            thickness = int(1 + extent * 0.1)
-            cv2.line(picture, centre.astype(int).tolist(), end.astype(int).tolist(), colour, thickness, cv2.LINE_AA)
+    unit = len(picture) << _SUBPIXEL_BITS
+    extents = np.sort(rng.uniform(0.04, 0.6, count))[::-1].tolist()
+    kinds, corner_counts = rng.integers(4, size=count).tolist(), rng.integers(3, 7, size=count).tolist()
+    places = (unit * rng.uniform(-0.1, 1.1, (count, 2))).tolist()
+    colours = (255 * np.array([random_colour(rng) for _ in range(count)])).tolist()
+    angles = (2 * np.pi * rng.random((count, 6))).tolist()
+    for i, (x, y) in enumerate(places):
+        reach = extents[i] * unit
+        if kinds[i] == 0:
+            axes = int(reach / 2), int(reach * rng.uniform(0.15, 0.5))
+            turn = math.degrees(angles[i][0])
+            cv2.ellipse(picture, (int(x), int(y)), axes, turn, 0, 360, colours[i], -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        elif kinds[i] == 1:
+            end = int(rng.normal(x, unit)), int(rng.normal(y, unit))
+            thickness = max(round(len(picture) * (1 / 256 + 0.1 * extents[i])), 1)
+            cv2.line(picture, (int(x), int(y)), end, colours[i], thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
         else:
-            angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 7)))
-            spokes = np.stack([np.cos(angles), np.sin(angles)], axis=1) * extent * 0.6
-            cv2.fillPoly(picture, [(centre + spokes).astype(np.int32)], colour, cv2.LINE_AA)
+            spokes = sorted(angles[i][: corner_counts[i]])
+            corners = [(x + 0.6 * reach * math.cos(spoke), y + 0.6 * reach * math.sin(spoke)) for spoke in spokes]
+            cv2.fillPoly(picture, [np.array(corners, np.int32)], colours[i], cv2.LINE_AA, _SUBPIXEL_BITS)
