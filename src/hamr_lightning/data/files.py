@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from hamr_lightning.data.png import decode_png
+
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _UNPACK: Final = "unpack it again from the data set's archive"
 
@@ -40,7 +42,7 @@ def read_rgb(path: Path, size: tuple[int, int] | None = None) -> UInt8[np.ndarra
     Raises:
         ValueError: If it is missing, broken, another kind of picture, or of another size.
     """
-    image = cv2.cvtColor(_read_picture(path, (3,)), cv2.COLOR_BGR2RGB)
+    image = _read_picture(path, (3,))
     found = (image.shape[1], image.shape[0])
     if size not in (None, found):
         raise ValueError(f"{path} must have {size[0]} x {size[1]} pixels, got {found[0]} x {found[1]}; {_UNPACK}")
@@ -62,7 +64,8 @@ def read_photograph(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         ValueError: If it is missing or broken.
     """
-    return cv2.cvtColor(_decode_picture(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
+    mode = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.cvtColor(_decode_picture(path, _read_bytes(path), mode), cv2.COLOR_BGR2RGB)
 
 
 def read_json(path: Path) -> Any:
@@ -145,15 +148,18 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def _read_picture(path: Path, channels: tuple[int, ...]) -> UInt8[np.ndarray, "h w *c"]:
-    image = _decode_picture(path, cv2.IMREAD_UNCHANGED)
+    content = _read_bytes(path)
+    image = decode_png(content)
+    if image is None:
+        image = _decode_picture(path, content, cv2.IMREAD_UNCHANGED)
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.shape[2:] == (3,) else image
     if image.shape[2:] != channels or image.dtype != np.uint8:
         wanted = "an RGB" if channels else "a grey"
         raise ValueError(f"{path} must be {wanted} picture of 8 bits, got shape {image.shape} of {image.dtype}")
     return image
 
 
-def _decode_picture(path: Path, mode: int) -> np.ndarray:
-    content = _read_bytes(path)
+def _decode_picture(path: Path, content: bytes, mode: int) -> np.ndarray:
     try:
         image = None if _is_cut_off(content) else cv2.imdecode(np.frombuffer(content, np.uint8), mode)
     except cv2.error:  # an absurd size, among others
@@ -166,7 +172,7 @@ def _decode_picture(path: Path, mode: int) -> np.ndarray:
 def _is_cut_off(content: bytes) -> bool:
     """Tell whether a PNG or JPEG lacks its end, or anything is empty: OpenCV 4 gives the part that there is."""
     if content.startswith(b"\x89PNG"):
-        return b"IEND" not in content
+        return content.rfind(b"IEND") < 0  # from the end, where it is
     if content.startswith(b"\xff\xd8"):
         start_of_scan, end_of_image = b"\xff\xda", b"\xff\xd9"
         return content.rfind(end_of_image) < content.rfind(start_of_scan)

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
 
 from hamr_lightning.data.annotation_cache import cached_annotation
 from hamr_lightning.data.base import HandDataset, HandSample
@@ -80,10 +80,11 @@ class RhdDataset(HandDataset):
             if not np.isfinite(values).all():
                 raise ValueError(f"{self._path}: {field} of entry {number} must be finite; mend or remove the entry")
 
-        visibility = {side: entry["uv_vis"][rows, 2].sum() for side, rows in _ROWS.items()}
-        masks = {} if parts is None else {side: _within(parts, *values) for side, values in _MASK_VALUES.items()}
+        masks = {} if parts is None else {side: cv2.inRange(parts, *values) for side, values in _MASK_VALUES.items()}
         if masks:
-            visibility = {side: np.count_nonzero(mask) for side, mask in masks.items()}
+            visibility = {side: cv2.countNonZero(mask) for side, mask in masks.items()}
+        else:
+            visibility = {side: entry["uv_vis"][rows, 2].sum() for side, rows in _ROWS.items()}
         side = max(visibility, key=lambda key: visibility[key])
         rows = _ROWS[side]
         return HandSample(
@@ -92,13 +93,9 @@ class RhdDataset(HandDataset):
             is_left=side == "left",
             joints_2d_px=entry["uv_vis"][rows, :2],
             joints_3d=entry["xyz"][rows],
-            mask=masks[side] * np.uint8(255) if masks else None,
+            mask=masks.get(side),
             intrinsics=entry["K"],
         )
-
-
-def _within(parts: UInt8[np.ndarray, "h w"], first: int, last: int) -> Bool[np.ndarray, "h w"]:
-    return (parts >= first) & (parts <= last)
 
 
 def _decode(path: Path) -> dict[str, np.ndarray]:
