@@ -1,10 +1,5 @@
 """Differentiable silhouettes from exact areas: the outline of a closed mesh, cut at the pixels' borders."""
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -13,11 +8,8 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from hamr_lightning.registry import register
-from hamr_lightning.renderers import _contour_kernels
+from hamr_lightning.renderers import _contour_cpu
 from hamr_lightning.renderers.base import SilhouetteRenderer
-
-_CHUNK = 4
-_pool: ThreadPoolExecutor | None = None
 
 
 @register("renderer", "contour")
@@ -82,86 +74,7 @@ class ContourRenderer(SilhouetteRenderer):
                 f"ContourRenderer: faces name {self.vertices} vertices, but points has only {points.shape[1]}"
             )
         points = points if points.dtype == torch.float64 else points.float()
-        return _coverage(points, self.faces, self.edges, self.size)
-
-
-@torch.library.custom_op("hamr_lightning::contour_coverage", mutates_args=())
-def _coverage(points: Tensor, faces: Tensor, edges: Tensor, size: int) -> Tensor:
-    inputs = _arrays(points, faces, edges)
-    masks = np.empty((len(points), size, size), inputs[0].dtype)
-    _over_batch(len(points), lambda start, stop: _contour_kernels.coverage(*inputs, start, stop, masks))
-    return torch.from_numpy(masks).to(points.device)
-
-
-@torch.library.custom_op("hamr_lightning::contour_coverage_gradient", mutates_args=())
-def _coverage_gradient(points: Tensor, faces: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
-    *inputs, weight = _arrays(points, faces, edges, weights)
-    gradient = np.zeros_like(inputs[0])
-    _over_batch(
-        len(points), lambda start, stop: _contour_kernels.coverage_gradient(*inputs, start, stop, weight, gradient)
-    )
-    return torch.from_numpy(gradient).to(points.device)
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
-
-
-@_coverage.register_fake
-def _(points: Tensor, faces: Tensor, edges: Tensor, size: int) -> Tensor:
-    return points.new_empty(points.shape[0], size, size)
-
-
-@_coverage_gradient.register_fake
-def _(points: Tensor, faces: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
-    return points.new_empty(points.shape)
-
-
-def _keep_inputs(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
-
-
-def _backward(ctx: Any, weights: Tensor) -> tuple[Tensor, None, None, None]:
-    return _coverage_gradient(*ctx.saved_tensors, weights), None, None, None
-
-
-_coverage.register_autograd(_backward, setup_context=_keep_inputs)
-
-
-def _over_batch(samples: int, render: Callable[[int, int], None]) -> None:
-    """Call ``render(start, stop)`` until all samples are done, small batches on the calling thread alone.
-
-    The calling thread takes part and does not wait for helpers that have yet to begin: on a busy machine, where help
-    comes late, it does the work itself.
-    """
-    starts = iter(range(0, samples, _CHUNK))
-
-    def work() -> None:
-        for start in starts:
-            render(start, min(start + _CHUNK, samples))
-
-    helpers = min(torch.get_num_threads(), -(-samples // _CHUNK)) - 1
-    helping = [_helpers().submit(work) for _ in range(helpers)]
-    work()
-    for helper in helping:
-        if not helper.cancel():
-            helper.result()
-
-
-def _helpers() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="contour")
-    return _pool
-
-
-def _forget_helpers() -> None:
-    global _pool
-    _pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_helpers)  # threads do not survive a fork
+        return _contour_cpu.coverage(points, self.faces, self.edges, self.size)
 
 
 def _closed_surface(faces: Int[np.ndarray, "f 3"]) -> tuple[Int[np.ndarray, "g 3"], Int[np.ndarray, "e 4"]]:
