@@ -1,5 +1,7 @@
 """The project's tasks, each in a virtual environment of its own with the versions of constraints.txt."""
 
+from pathlib import Path
+
 import nox
 
 nox.options.sessions = ["lint", "types", "tests"]
@@ -19,6 +21,14 @@ def tests(session: nox.Session) -> None:
     """Run the whole test suite."""
     session.install(*CONSTRAINTS, "-e", ".[test]")
     session.run("pytest", *(session.posargs or ["-n", "2"]))
+
+
+@nox.session
+def triton(session: nox.Session) -> None:
+    """Check the Triton kernels without a GPU: by Triton's interpreter, and by compiling them for an H100."""
+    session.install(*CONSTRAINTS, "-e", ".[test]", "triton>=3.6")
+    tests = session.posargs or sorted(str(path) for path in Path("tests").rglob("test_*_triton.py"))
+    session.run("pytest", *tests, env={"TRITON_INTERPRET": "1"})
 
 
 @nox.session

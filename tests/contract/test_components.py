@@ -19,6 +19,9 @@ SMALL = {
 NEEDS = {("decoder", "manopth"): "manopth", ("renderer", "nvdiffrast"): "nvdiffrast"}
 """Components that need a package which may be absent."""
 
+DEVICES = {("renderer", "nvdiffrast"): "cuda"}
+"""The devices of components that work nowhere else."""
+
 BOX = torch.tensor([[0, 2, 1], [0, 3, 2], [0, 1, 3], [1, 2, 3]])
 """A tetrahedron."""
 
@@ -31,7 +34,9 @@ def build(kind, name, **arguments):
     package = NEEDS.get((kind, name))
     if package and importlib.util.find_spec(package) is None:
         pytest.skip(f"{name} needs {package}")
-    return hl.build(kind, name, **SMALL.get((kind, name), {}), **arguments)
+    if DEVICES.get((kind, name)) == "cuda" and not torch.cuda.is_available():
+        pytest.skip(f"{name} needs a GPU")
+    return hl.build(kind, name, **SMALL.get((kind, name), {}), **arguments).to(DEVICES.get((kind, name), "cpu"))
 
 
 def autocast():
@@ -97,7 +102,8 @@ def test_decoder(name):
 def test_renderer(name):
     renderer = build("renderer", name, faces=BOX, size=16)
     points = torch.tensor([[-0.6, -0.5, 0.0], [0.7, -0.4, 0.1], [0.1, 0.8, 0.0], [0.1, 0.1, 0.5]])
-    points = torch.stack([points, points + torch.tensor([9.0, 0, 0])]).requires_grad_()
+    points = torch.stack([points, points + torch.tensor([9.0, 0, 0])])
+    points = points.to(DEVICES.get(("renderer", name), "cpu")).requires_grad_()
     mask = renderer(points)
     assert mask.shape == (2, 16, 16)
     assert ((mask >= 0) & (mask <= 1)).all()
@@ -106,8 +112,8 @@ def test_renderer(name):
     assert mask[1].sum() == 0
     mask[0, 0].sum().add(mask.square().sum()).backward()
     assert points.grad.isfinite().all()
-    with autocast():
-        assert torch.equal(renderer(points), mask)
+    with torch.autocast(points.device.type, torch.bfloat16):
+        torch.testing.assert_close(renderer(points), mask, rtol=0, atol=1e-6)
     assert not renderer.state_dict()
 
 
