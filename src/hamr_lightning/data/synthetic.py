@@ -37,6 +37,8 @@ _HAND: Final = slice(778)
 _TOWARDS_CAMERA, _FROM_CAMERA = -0.6, 0.95
 _UPRIGHT: Final = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 """From the rest hand's axes to the camera's: fingers up, palm to the camera."""
+_STEEPEST: Final = 2.0
+"""How much farther a surface lies a pixel on, in pixels' widths, if it is seen as one."""
 _SKIN_WRAP: Final = np.array([0.35, 0.2, 0.12], np.float32)
 
 
@@ -124,7 +126,7 @@ class SyntheticDataset(HandDataset):
         depth = np.full((self._size, self._size), np.inf, np.float32)
         depth[window] = nearest_depth(visibility)
         surface, lights = _light(scene, self._stage.textures, picture, rng)
-        paint(picture[window], visibility, surface, lights)
+        paint(picture[window], visibility, surface, lights, _STEEPEST / intrinsics[0, 0])
         return HandSample(
             image=self._lens.photograph(picture, rng),
             source=f"synthetic, {self._split} sample {index} of epoch {key[1]}, seed {self._seed}",
@@ -218,6 +220,7 @@ def _light(
         normals=scene.normals,
         sheen=scene.sheen * arriving[0] * np.float32(exposure),
         texture_index=scene.texture_index,
+        body_index=scene.body_index,
         textures=textures,
     )
     return surface, lights

@@ -46,6 +46,8 @@ class Scene:
     """Strength of highlights."""
     texture_index: Int32[np.ndarray, "f"]
     """Row of :attr:`Stage.textures`."""
+    body_index: Int32[np.ndarray, "f"]
+    """Which body the triangle belongs to; skin is one."""
     first_thing: int
     """The first triangle that is not the hand's."""
     first_arm: int
@@ -105,8 +107,10 @@ class Stage:
         first_ring = slice(first_vertices[2 + thing_count], first_vertices[2 + thing_count] + len(loop))
         normals[first_ring] = normals[self._loop] = (normals[first_ring] + normals[self._loop]) / 2
         reflectance, sheens = np.empty((len(vertices), 3), np.float32), np.empty(len(vertices), np.float32)
-        texture_index = np.arange(len(faces), dtype=np.int32)
-        for part, vertex, face in zip(parts, first_vertices, first_faces, strict=False):
+        texture_index, body_index = np.arange(len(faces), dtype=np.int32), np.empty(len(faces), np.int32)
+        skin_parts = 0, 1, 2 + thing_count
+        for number, (part, vertex, face) in enumerate(zip(parts, first_vertices, first_faces, strict=False)):
+            body_index[face : face + len(part.faces)] = 0 if number in skin_parts else number
             reflectance[vertex : vertex + len(part.vertices)] = part.reflectance
             sheens[vertex : vertex + len(part.vertices)] = part.sheen
             texture_index[face : face + len(part.faces)] += part.texture_row - face
@@ -117,6 +121,7 @@ class Stage:
             reflectance=reflectance,
             sheen=sheens,
             texture_index=texture_index,
+            body_index=body_index,
             first_thing=first_faces[2],
             first_arm=first_faces[2 + thing_count],
         )

@@ -85,7 +85,7 @@ def octave_noise(
     while cells < finest:
         cells, amplitude = 2 * cells, 0.55 * amplitude
         field = cv2.resize(field, (cells, cells), interpolation=cv2.INTER_CUBIC)
-        field += (2 * amplitude) * rng.random(field.shape, np.float32) - amplitude
+        field = field + (2 * amplitude) * rng.random(field.shape, np.float32) - amplitude
     return cv2.resize(field, (size, size), interpolation=cv2.INTER_CUBIC)
 
 

@@ -41,6 +41,8 @@ class Surface:
     """Strength of the highlights."""
     texture_index: Int[np.ndarray, "f"]
     """Row of ``textures``."""
+    body_index: Int[np.ndarray, "f"]
+    """Which body the triangle belongs to."""
     textures: Texture
 
 
@@ -77,17 +79,20 @@ def irradiance(
     return _irradiance(normals, visibility, lights.directions, lights.colours, wrap)
 
 
-def paint(picture: UInt8[np.ndarray, "h w 3"], visibility: Visibility, surface: Surface, key: Lights) -> None:
+def paint(
+    picture: UInt8[np.ndarray, "h w 3"], visibility: Visibility, surface: Surface, key: Lights, step: float
+) -> None:
     """Paint the scene over a picture, with antialiased edges.
 
-    Of the samples in a pixel that see the same triangle, one is shaded. Encoding is by a square root, which is within
-    0.04 of sRGB's.
+    Where all of a pixel's samples see one body without a step in depth, one is shaded; elsewhere one of those that see
+    the same triangle is. Encoding is by a square root, which is within 0.04 of sRGB's.
 
     Args:
         picture: The background, sRGB; changed in place.
         visibility: The scene, :data:`SAMPLES_PER_SIDE` times finer than the picture.
         surface: The scene's meshes.
         key: Only the first light is used, for highlights; the camera is taken to look along z everywhere.
+        step: What difference in depth within a pixel is the edge of something, as a share of the depth.
     """
     halfway = key.directions[0] - np.array([0, 0, 1], np.float32)
     _paint(
@@ -99,8 +104,10 @@ def paint(picture: UInt8[np.ndarray, "h w 3"], visibility: Visibility, surface: 
         np.concatenate([surface.radiance, surface.normals, surface.sheen[:, None]], axis=1),
         np.ascontiguousarray(surface.texture_index, np.int32),
         surface.textures,
+        np.ascontiguousarray(surface.body_index, np.int32),
         halfway / max(np.linalg.norm(halfway), np.float32(1e-6)),
         key.colours[0],
+        1 - step,
     )
 
 
@@ -216,39 +223,47 @@ def _nearest_depth(nearness):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 @no_type_check
-def _paint(picture, face_index, nearness, weights, faces, attributes, texture_index, textures, halfway, key_colour):
-    height, width = picture.shape[:2]
-    side = SAMPLES_PER_SIDE
+def _paint(
+    picture, face_index, nearness, weights, faces, attributes, texture_index, textures, body_index, halfway, colour, even
+):
     hx, hy, hz = halfway
-    key_r, key_g, key_b = key_colour
-    for row in range(height):
-        for column in range(width):
-            covered = 0
-            last = -1
+    key_r, key_g, key_b = colour
+    for row in range(picture.shape[0]):
+        upper_near, lower_near = nearness[2 * row], nearness[2 * row + 1]
+        upper_face, lower_face = face_index[2 * row], face_index[2 * row + 1]
+        for column in range(picture.shape[1]):
+            x = 2 * column
+            if upper_near[x] + upper_near[x + 1] + lower_near[x] + lower_near[x + 1] == 0:
+                continue
+            near = upper_near[x], upper_near[x + 1], lower_near[x], lower_near[x + 1]
+            nearest = max(max(near[0], near[1]), max(near[2], near[3]))
+            face = upper_face[x], upper_face[x + 1], lower_face[x], lower_face[x + 1]
+            looks = 4
+            if min(min(near[0], near[1]), min(near[2], near[3])) > even * nearest:
+                body = body_index[face[0]]
+                if body_index[face[1]] == body and body_index[face[2]] == body and body_index[face[3]] == body:
+                    looks = 1
+
+            covered, last = _ZERO, -1
             sum_r = sum_g = sum_b = r = g = b = _ZERO
-            for sample in range(side * side):
-                y, x = side * row + sample // side, side * column + sample % side
-                near = nearness[y, x]
-                if near == 0:
+            for sample in range(looks):
+                if near[sample] == 0:
                     continue
-                face = face_index[y, x]
-                if face != last:
-                    last = face
-                    second, third = weights_at(weights, face, y, x, 1 / near)
+                if face[sample] != last:
+                    last = face[sample]
+                    second, third = weights_at(weights, last, 2 * row + sample // 2, x + sample % 2, 1 / near[sample])
                     r, g, b, highlight = _shade(
-                        face, second, third, faces, attributes, texture_index, textures, hx, hy, hz
+                        last, second, third, faces, attributes, texture_index, textures, hx, hy, hz
                     )
                     r, g, b = r + highlight * key_r, g + highlight * key_g, b + highlight * key_b
-                covered += 1
+                covered += _ONE
                 sum_r += r
                 sum_g += g
                 sum_b += b
-            if covered:
-                part = _ONE / np.float32(covered)
-                share = np.float32(covered) / np.float32(side * side)
-                picture[row, column, 0] = _blend(picture[row, column, 0], sum_r * part, share)
-                picture[row, column, 1] = _blend(picture[row, column, 1], sum_g * part, share)
-                picture[row, column, 2] = _blend(picture[row, column, 2], sum_b * part, share)
+            part, share = _ONE / covered, covered / np.float32(looks)
+            picture[row, column, 0] = _blend(picture[row, column, 0], sum_r * part, share)
+            picture[row, column, 1] = _blend(picture[row, column, 1], sum_g * part, share)
+            picture[row, column, 2] = _blend(picture[row, column, 2], sum_b * part, share)
 
 
 @njit(nogil=True, inline="always")

@@ -167,11 +167,12 @@ class TestLight:
             normals=np.tile(np.array([0, 0, -1], np.float32), (4, 1)),
             sheen=np.zeros(4, np.float32),
             texture_index=np.zeros(2, int),
+            body_index=np.zeros(2, int),
             textures=np.full((1, 8, 8, 2), (NEUTRAL, 0), np.uint8),
         )
         visibility = Visibility.empty(8, 8, 2)
         draw(visibility, points, faces, np.arange(2, dtype=np.int32))
-        paint(picture, visibility, surface, self.overhead)
+        paint(picture, visibility, surface, self.overhead, step=0.01)
         inside, edge, outside = 255 * 0.5, (100 + 255 * 0.5) / 2, 100
         expected = np.array([inside, inside, edge, outside])
         np.testing.assert_allclose(picture, np.broadcast_to(expected[:, None], (4, 4, 3)), atol=1)
