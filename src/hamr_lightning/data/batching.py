@@ -1,5 +1,6 @@
 """Crops on their way into a batch: NumPy until all of a batch are there, as a tensor for every field costs more."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -46,7 +47,7 @@ LABELS: Final = np.dtype(
 class CroppedHand:
     """A sample's crop, its colours not changed yet."""
 
-    planes: UInt8[np.ndarray, "4 s s"]
+    pixels: UInt8[np.ndarray, "s s 4"]
     """Red, green, blue, and the mask, which is 0 without annotation."""
     vertices: Float32[np.ndarray, "v 3"]
     labels: Shaped[np.ndarray, ""]
@@ -57,11 +58,10 @@ class CroppedHand:
 
 def join(crops: Sequence[CroppedHand]) -> HandBatch:
     """Change the crops' colours, and make a batch of them that has every field."""
-    size = crops[0].planes.shape[-1]
+    size = len(crops[0].pixels)
     images, masks = allocate(len(crops), 3, size, size), allocate(len(crops), size, size)
     for crop, image, mask in zip(crops, images.numpy(), masks.numpy(), strict=True):
-        recolour(crop.planes[:3], crop.colours, image)
-        np.divide(crop.planes[3], np.float32(255), out=mask)
+        recolour(crop.pixels, crop.colours, image, mask)
     return HandBatch(images, mask=masks, **join_labels(crops))
 
 
@@ -75,5 +75,8 @@ def join_labels(crops: Sequence[CroppedHand]) -> dict[str, Any]:
 
 def allocate(*shape: int, dtype: torch.dtype = torch.float32) -> Shaped[Tensor, "*shape"]:
     """Allocate an array where the training process can read it, if this is a worker: its queue would copy it there."""
-    empty = torch.empty(shape, dtype=dtype)
-    return empty if get_worker_info() is None else empty.share_memory_()
+    empty = torch.empty(0, dtype=dtype)
+    if get_worker_info() is not None:
+        bytes_needed = math.prod(shape) * dtype.itemsize
+        empty = empty.set_(torch.UntypedStorage._new_shared(bytes_needed))  # as torch's own collation does
+    return empty.resize_(shape)

@@ -39,16 +39,21 @@ _PLAIN: Final = Colours()
 
 
 def recolour(
-    planes: UInt8[np.ndarray, "3 h w"], colours: Colours, out: Float32[np.ndarray, "3 h w"]
-) -> Float32[np.ndarray, "3 h w"]:
-    """Write an RGB image with its colours changed, in [0, 1], to a contiguous array; return that."""
+    pixels: UInt8[np.ndarray, "h w 4"],
+    colours: Colours,
+    image: Float32[np.ndarray, "3 h w"],
+    mask: Float32[np.ndarray, "h w"],
+) -> None:
+    """Write red, green and blue with their colours changed to an image in [0, 1], and the fourth channel to a mask.
+
+    All arrays must be contiguous.
+    """
+    words, image, mask = pixels.reshape(-1).view(np.uint32), image.reshape(3, -1), mask.reshape(-1)
     if not colours.changes:
-        return np.divide(planes, np.float32(255), out=out)
-    factors = np.array(colours[:4], np.float32)
-    flat = out.reshape(3, -1)
-    write_noise(np.uint64(colours.seed), np.float32(colours.noise), flat.reshape(-1))
-    _add_colours(planes.reshape(3, -1), factors, flat)
-    return out
+        _unpack(words, image, mask)
+        return
+    write_noise(np.uint64(colours.seed), np.float32(colours.noise), image.reshape(-1))
+    _add_colours(words, np.array(colours[:4], np.float32), image, mask)
 
 
 def _coefficients(function: Callable[[np.ndarray], np.ndarray], low: float, high: float) -> tuple[np.float32, ...]:
@@ -63,12 +68,16 @@ _SINE: Final = _coefficients(lambda squared: 2 * np.pi * np.sinc(2 * np.sqrt(squ
 _ROUNDS: Final = 7
 
 
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compiled(fastmath: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile at the first call, and keep the result where there is a place that can be written to."""
-    try:
-        return njit(nogil=True, error_model="numpy", fastmath=True, cache=True)(function)
-    except RuntimeError:
-        return njit(nogil=True, error_model="numpy", fastmath=True)(function)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return njit(nogil=True, error_model="numpy", fastmath=fastmath, cache=True)(function)
+        except RuntimeError:
+            return njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
+
+    return decorate
 
 
 @njit(nogil=True, inline="always")
@@ -91,7 +100,7 @@ def _evaluate(coefficients, x):
     return c0 + x * (c1 + x * (c2 + x * (c3 + x * (c4 + x * (c5 + x * c6)))))
 
 
-@_compile
+@_compiled(fastmath=True)
 @no_type_check
 def write_noise(seed, deviation, out):
     """Write Gaussian noise of mean 0 to out (n,), a pure function of seed, index and n (Box and Muller, 1958)."""
@@ -123,26 +132,36 @@ def _grey(red, green, blue):
     return np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
 
 
-@_compile
+@njit(nogil=True, inline="always")
 @no_type_check
-def _add_colours(planes, factors, out):
-    """Add recoloured planes (3, n) to noise in out (3, n), and clip; without branches, so that it is vectorised."""
+def _channel(word, number):
+    return np.float32(np.int32(word >> np.uint32(8 * number) & np.uint32(255)))
+
+
+@_compiled(fastmath=False)
+@no_type_check
+def _unpack(words, image, mask):
+    """Write the pixels' four bytes (n,), over 255, to image (3, n) and mask (n,)."""
+    for i in range(len(words)):
+        for channel in range(3):
+            image[channel, i] = _channel(words[i], channel) / np.float32(255)
+        mask[i] = _channel(words[i], 3) / np.float32(255)
+
+
+@_compiled(fastmath=True)
+@no_type_check
+def _add_colours(words, factors, image, mask):
+    """Add recoloured pixels (n,) to noise in image (3, n), and clip; without branches, so that it is vectorised."""
     brightness, contrast, saturation, shift = factors[0], factors[1], factors[2], np.float32(6) * factors[3]
-    count = planes.shape[1]
     gain = brightness / np.float32(255)
     total = np.float32(0)
-    for i in range(count):
-        red, green, blue = (
-            _clip(gain * np.float32(planes[0, i])),
-            _clip(gain * np.float32(planes[1, i])),
-            _clip(gain * np.float32(planes[2, i])),
-        )
+    for i in range(len(words)):
+        red, green, blue = _brightened(words[i], gain)
         total += _grey(red, green, blue)
-    lift = (np.float32(1) - contrast) * total / np.float32(count)
-    for i in range(count):
-        red = _clip(contrast * _clip(gain * np.float32(planes[0, i])) + lift)
-        green = _clip(contrast * _clip(gain * np.float32(planes[1, i])) + lift)
-        blue = _clip(contrast * _clip(gain * np.float32(planes[2, i])) + lift)
+    lift = (np.float32(1) - contrast) * total / np.float32(len(words))
+    for i in range(len(words)):
+        red, green, blue = _brightened(words[i], gain)
+        red, green, blue = _clip(contrast * red + lift), _clip(contrast * green + lift), _clip(contrast * blue + lift)
         grey = (np.float32(1) - saturation) * _grey(red, green, blue)
         red, green, blue = (
             _clip(saturation * red + grey),
@@ -160,6 +179,13 @@ def _add_colours(planes, factors, out):
         red = lowest + chroma * _clip(abs(hue - np.float32(3)) - np.float32(1))
         green = lowest + chroma * _clip(np.float32(2) - abs(hue - np.float32(2)))
         blue = lowest + chroma * _clip(np.float32(2) - abs(hue - np.float32(4)))
-        out[0, i] = _clip(red + out[0, i])
-        out[1, i] = _clip(green + out[1, i])
-        out[2, i] = _clip(blue + out[2, i])
+        image[0, i] = _clip(red + image[0, i])
+        image[1, i] = _clip(green + image[1, i])
+        image[2, i] = _clip(blue + image[2, i])
+        mask[i] = _channel(words[i], 3) / np.float32(255)
+
+
+@njit(nogil=True, inline="always")
+@no_type_check
+def _brightened(word, gain):
+    return _clip(gain * _channel(word, 0)), _clip(gain * _channel(word, 1)), _clip(gain * _channel(word, 2))

@@ -63,12 +63,12 @@ class HandCrop:
         """
         scale, rotation = self.augmentation.draw_geometry(generator)
         square = _square_around(sample, rotation, self.margin / scale)
-        planes = _warp(sample, square, self.size)
+        pixels = _warp(sample, square, self.size)
         labels = np.zeros((), LABELS)
         _label_plane(labels, sample, square)
         vertices = _label_space(labels, sample, square)
         _label_hand_model(labels, sample, rotation)
-        return CroppedHand(planes, vertices, labels, self.augmentation.draw_colours(generator), sample.source)
+        return CroppedHand(pixels, vertices, labels, self.augmentation.draw_colours(generator), sample.source)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _centre_and_extent(sample: HandSample, turn: Float[np.ndarray, "2 2"]) -> tu
     return (least + most) / 2, float((most - least).max())
 
 
-def _warp(sample: HandSample, square: _Square, size: int) -> UInt8[np.ndarray, "4 s s"]:
+def _warp(sample: HandSample, square: _Square, size: int) -> UInt8[np.ndarray, "s s 4"]:
     """Return red, green, blue and the mask: OpenCV warps four channels together faster than three."""
     finer = size * min(max(1, round(2 * square.half_side / size)), _FINEST)
     to_image = square.to_image
@@ -123,11 +123,7 @@ def _warp(sample: HandSample, square: _Square, size: int) -> UInt8[np.ndarray, "
     index_to_index = np.column_stack([step * (2 / finer), start])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(pixels, index_to_index, (finer, finer), flags=flags)
-    if finer > size:
-        warped = cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
-    planes = np.empty((4, size, size), np.uint8)
-    cv2.split(warped, list(planes))
-    return planes
+    return warped if finer == size else cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def _pixels_around(

@@ -17,7 +17,7 @@ from hamr_lightning.types import HandBatch, _TensorRecord
 class UncolouredBatch(_TensorRecord):
     """A batch of crops on its way to the device, a quarter of the size that it has there."""
 
-    planes: UInt8[Tensor, "b 4 s s"]
+    pixels: UInt8[Tensor, "b s s 4"]
     """Red, green, blue, and the mask."""
     factors: Float32[Tensor, "b 5"]
     """Of each sample: brightness, contrast, saturation, hue and noise, as in :class:`Colours`."""
@@ -28,7 +28,7 @@ class UncolouredBatch(_TensorRecord):
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        return len(self.planes)
+        return len(self.pixels)
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -52,11 +52,11 @@ def require_kornia() -> None:
 
 def join_uncoloured(crops: Sequence[CroppedHand]) -> UncolouredBatch:
     """Make a batch of crops that only lacks its colours."""
-    planes = allocate(len(crops), *crops[0].planes.shape, dtype=torch.uint8)
-    np.stack([crop.planes for crop in crops], out=planes.numpy())
+    pixels = allocate(len(crops), *crops[0].pixels.shape, dtype=torch.uint8)
+    np.stack([crop.pixels for crop in crops], out=pixels.numpy())
     seeds = np.random.SeedSequence([crop.colours.seed for crop in crops])
     return UncolouredBatch(
-        planes,
+        pixels,
         torch.tensor([crop.colours[:5] for crop in crops]),
         int(seeds.generate_state(1, np.uint64)[0]),
         HandBatch(torch.empty(len(crops), 3, 0, 0), **join_labels(crops)),
@@ -70,7 +70,7 @@ def colour(batch: UncolouredBatch) -> HandBatch:
     """
     from kornia import enhance
 
-    values = batch.planes / 255
+    values = batch.pixels.permute(0, 3, 1, 2).contiguous() / 255
     brightness, contrast, saturation, hue, deviation = batch.factors.unbind(dim=1)
     image = enhance.adjust_brightness_accumulative(values[:, :3], brightness)
     image = enhance.adjust_contrast_with_mean_subtraction(image, contrast)

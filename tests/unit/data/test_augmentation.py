@@ -64,7 +64,8 @@ def test_the_same_generator_gives_the_same_colours():
 
 def test_noise_has_the_standard_deviation_given():
     noisy = replace(Augmentation.none(), noise=0.01).draw_colours(np.random.default_rng(0))
-    image = recolour(np.full((3, 200, 200), 128, np.uint8), noisy, np.empty((3, 200, 200), np.float32))
+    image, mask = np.empty((3, 200, 200), np.float32), np.empty((200, 200), np.float32)
+    recolour(np.full((200, 200, 4), 128, np.uint8), noisy, image, mask)
 
     assert image.std() == pytest.approx(0.01, rel=0.02)
     assert image.mean() == pytest.approx(128 / 255, abs=1e-4)

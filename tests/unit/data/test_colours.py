@@ -23,8 +23,11 @@ def photograph(seed=0):
 
 
 def recoloured(image, colours):
-    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-    return recolour(planes, colours, np.empty(planes.shape, np.float32)).transpose(1, 2, 0)
+    pixels = np.dstack([image, image[..., 0] // 2])
+    result, mask = np.empty((3, *image.shape[:2]), np.float32), np.empty(image.shape[:2], np.float32)
+    recolour(pixels, colours, result, mask)
+    np.testing.assert_allclose(mask, pixels[..., 3] / 255, rtol=1e-6)
+    return result.transpose(1, 2, 0)
 
 
 def by_the_book(image, colours):

@@ -49,7 +49,7 @@ def test_the_device_gives_what_the_cpu_gives():
     on_device, on_cpu = colour(shipped), collate_full(crops)
 
     assert isinstance(shipped, UncolouredBatch)
-    assert shipped.planes.dtype == torch.uint8
+    assert shipped.pixels.dtype == torch.uint8
     assert on_device.skipped == on_cpu.skipped == ("folder/3.png is broken",)
     for name, expected in vars(on_cpu).items():
         if isinstance(expected, torch.Tensor) and name != "image":
@@ -76,7 +76,7 @@ def test_the_noise_is_the_batch_s_own_and_gaussian():
 
 def test_every_sample_has_its_own_deviation():
     crops = [
-        replace(crop, colours=crop.colours._replace(noise=deviation), planes=np.full((4, SIZE, SIZE), 128, np.uint8))
+        replace(crop, colours=crop.colours._replace(noise=deviation), pixels=np.full((SIZE, SIZE, 4), 128, np.uint8))
         for crop, deviation in zip(cut(Augmentation.none(), (0, 1, 2)), (0.0, 0.01, 0.1), strict=True)
     ]
 
