@@ -1,9 +1,9 @@
 """Decoders: from hand parameters to a mesh and joints."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal, final
+from typing import Final, Literal, final
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hamr_lightning import _mano_kernels
+from hamr_lightning._mano_autograd import fused_decode
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.registry import register
 from hamr_lightning.rotations import rotation_matrix
@@ -80,7 +81,7 @@ class ManoDecoder(Decoder):
     joint_directions: Tensor
     skinning_weights: Tensor
     joint_weights: Tensor
-    fingertips: Tensor
+    chain_weights: Tensor
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class ManoDecoder(Decoder):
         shape_directions = self.hand.shape_directions[..., : self.shape_size]
         directions = np.concatenate([shape_directions, self.hand.pose_directions], axis=2)
         regressor = self.hand.joint_regressor
+        order = list(MANO_TO_JOINTS)
         tips = np.eye(len(self.hand.vertices))[self.hand.fingertips]
         components = np.eye(_POSE_SIZE) if pose_components is None else self.hand.pose_components[: self.pose_size]
         arrays = {
@@ -120,18 +122,19 @@ class ManoDecoder(Decoder):
             "rest_joints": (regressor @ self.hand.vertices).reshape(-1),
             "joint_directions": np.einsum("jv,vcs->sjc", regressor, shape_directions).reshape(self.shape_size, -1),
             "skinning_weights": self.hand.skinning_weights.T,
-            "joint_weights": np.concatenate([regressor, tips])[list(MANO_TO_JOINTS)].T,
+            "joint_weights": np.concatenate([regressor * (joint_source == "mesh"), tips])[order].T,
+            "chain_weights": (np.eye(21, 16) * (joint_source == "chain"))[order].T,
         }
         for name, array in arrays.items():
-            self.register_buffer(name, torch.tensor(array, dtype=torch.float32), persistent=False)
-        from_mesh = np.concatenate([regressor * (joint_source == "mesh"), tips])[list(MANO_TO_JOINTS)]
-        self.sparse_weights = (
+            self.register_buffer(name, torch.tensor(array, dtype=torch.float32).contiguous(), persistent=False)
+        of_pose = (arrays[name] for name in ("pose_mean", "pose_components", "rest_joints", "joint_directions"))
+        chain_places = np.argsort(MANO_TO_JOINTS)[: 16 * (joint_source == "chain")]
+        self.pose_arrays = tuple(np.ascontiguousarray(array, np.float32) for array in of_pose), chain_places
+        self.skin_arrays = (
             _mano_kernels.skinning_spans(self.hand.skinning_weights),
-            _mano_kernels.compressed_rows(from_mesh),
+            _mano_kernels.compressed_rows(arrays["joint_weights"].T),
         )
-        self.chain_places = np.argsort(MANO_TO_JOINTS)[: 16 * (joint_source == "chain")]
         self.register_buffer("faces", torch.tensor(self.hand.faces), persistent=False)
-        self.register_buffer("fingertips", torch.tensor(self.hand.fingertips), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ManoDecoder":
         def keep_precision(tensor: Tensor) -> Tensor:
@@ -167,86 +170,35 @@ class ManoDecoder(Decoder):
         """
         _check_shapes(self, global_orient=global_orient, hand_pose=hand_pose, betas=betas)
         inputs = [x.to(self.template.dtype) for x in (global_orient, hand_pose, betas)]
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        on_cpu = all(x.device.type == "cpu" for x in (self.template, *inputs))
-        vertices, joints = _CompiledDecode.apply(self, *inputs) if on_cpu and not traced else self._decode(*inputs)
+        fused = fused_decode(self.template, *inputs)
+        vertices, joints = fused.apply(self, *inputs) if fused else self.decode_by_torch(*inputs)
         return HandMesh(vertices=vertices, joints=joints)
 
-    def _decode(self, global_orient: Tensor, hand_pose: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+    def decode_by_torch(
+        self,
+        global_orient: Float[Tensor, "b orient"],
+        hand_pose: Float[Tensor, "b p"],
+        betas: Float[Tensor, "b shape"],
+    ) -> tuple[Float[Tensor, "b v 3"], Float[Tensor, "b 21 3"]]:
+        """Return vertices and joints as :meth:`forward` does, by torch's operations one by one.
+
+        They can be compiled, exported, and differentiated more than once. The inputs are in the decoder's precision.
+        """
         with torch.autocast(global_orient.device.type, enabled=False):
             pose = torch.cat([global_orient, self.full_pose(hand_pose)], 1)
-            return self._decode_turned(rotation_matrix(pose.unflatten(1, (16, 3))), betas)
-
-    def _decode_turned(self, rotations: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
-        corrections = (rotations[:, 1:] - self.identity).flatten(1)
-        surface = torch.addmm(self.template, torch.cat([betas, corrections], 1), self.directions).unflatten(1, (3, -1))
-        rest = torch.addmm(self.rest_joints, betas, self.joint_directions).unflatten(1, (16, 3))
-        turned, chain = _pose_chain(rotations, rest)
-        vertices = self._skin(surface, turned, chain - (turned @ rest[..., None])[..., 0])
-        if self.joint_source == "mesh":
-            joints = (vertices @ self.joint_weights).mT
-        else:
-            tips = vertices[:, :, self.fingertips].mT
-            joints = torch.cat([chain, tips], 1)[:, MANO_TO_JOINTS]
-        return vertices.mT.contiguous(), joints.contiguous()
+            rotations = rotation_matrix(pose.unflatten(1, (16, 3)))
+            features = torch.cat([betas, (rotations[:, 1:] - self.identity).flatten(1)], 1)
+            surface = torch.addmm(self.template, features, self.directions).unflatten(1, (3, -1))
+            rest = torch.addmm(self.rest_joints, betas, self.joint_directions).unflatten(1, (16, 3))
+            turned, chain = _pose_chain(rotations, rest)
+            vertices = self._skin(surface, turned, chain - (turned @ rest[..., None])[..., 0])
+            joints = vertices @ self.joint_weights + chain.mT @ self.chain_weights
+        return vertices.mT.contiguous(), joints.mT.contiguous()
 
     def _skin(self, surface: Tensor, turned: Tensor, moved: Tensor) -> Tensor:
         transforms = torch.cat([turned, moved[..., None]], -1).permute(0, 2, 3, 1)
         blended = transforms @ self.skinning_weights
         return (blended[:, :, :3] * surface[:, None]).sum(2) + blended[:, :, 3]
-
-
-class _CompiledDecode(torch.autograd.Function):
-    """What :meth:`ManoDecoder._decode` does, on a CPU: its blend shapes are a matrix product, the rest is compiled."""
-
-    @staticmethod
-    def forward(ctx: Any, decoder: ManoDecoder, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        new, count = decoder.template.new_empty, len(inputs[0])
-        features, surface = new(count, len(decoder.directions)), new(count, len(decoder.template))
-        transforms, vertices, joints = new(count, 16, 3, 4), new(count, 778, 3), new(count, 21, 3).zero_()
-        _mano_kernels.pose(*_pose_arguments(decoder, inputs), *_arrays(features, transforms, joints))
-        torch.addmm(decoder.template, features, decoder.directions, out=surface)
-        unposed = surface.view(count, 3, 778)
-        _mano_kernels.skin(*_arrays(unposed, transforms), *decoder.sparse_weights, *_arrays(vertices, joints))
-        ctx.decoder = decoder
-        ctx.save_for_backward(*inputs, unposed, transforms)
-        return vertices, joints
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        decoder, (*inputs, unposed, transforms) = ctx.decoder, ctx.saved_tensors
-        needed = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():
-            wanted = [x for x, need in zip(inputs, needed, strict=True) if need]
-            with torch.enable_grad():
-                outputs = decoder._decode(*inputs)
-            found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=True))
-            return None, *(next(found) if need else None for need in needed)
-
-        on_vertices, on_joints = _arrays(*gradients)
-        on_surface, on_transforms = torch.empty_like(unposed), torch.empty_like(transforms)
-        on_features = unposed.new_empty(len(unposed), len(decoder.directions))
-        _mano_kernels.skin_gradient(
-            *_arrays(unposed, transforms),
-            *decoder.sparse_weights,
-            (on_vertices, on_joints),
-            *_arrays(on_surface, on_transforms),
-        )
-        torch.mm(on_surface.flatten(1), decoder.directions.mT, out=on_features)
-        results = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in inputs]
-        _mano_kernels.pose_gradient(
-            *_pose_arguments(decoder, inputs), (*_arrays(on_features, on_transforms), on_joints), _arrays(*results)
-        )
-        return None, *(result if need else None for result, need in zip(results, needed, strict=True))
-
-
-def _pose_arguments(decoder: ManoDecoder, inputs: Sequence[Tensor]) -> tuple[Any, ...]:
-    hand = _arrays(decoder.pose_mean, decoder.pose_components, decoder.rest_joints, decoder.joint_directions)
-    return _arrays(*inputs), hand, decoder.chain_places
-
-
-def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
-    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
 
 
 @final

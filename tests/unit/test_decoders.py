@@ -1,4 +1,6 @@
+import copy
 import importlib.util
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from hamr_lightning.decoders import JointDecoder, ManoDecoder, ManopthDecoder
+from hamr_lightning.decoders import JointDecoder, ManoDecoder, ManopthDecoder, _check_shapes
 from hamr_lightning.hand_model import HandModel, HandModelError
 from hamr_lightning.registry import build
 from hamr_lightning.skeleton import FINGERTIP_VERTICES, FINGERTIPS
@@ -86,6 +88,56 @@ def test_gradcheck(joint_source: str, point: float) -> None:
     assert torch.autograd.gradcheck(decode, inputs)
 
 
+@pytest.mark.parametrize("joint_source", ["mesh", "chain"])
+def test_torchs_operations_say_the_same(joint_source: str) -> None:
+    decoder = ManoDecoder(joint_source=joint_source, pose_components=None, shape_components=4).double()
+    stored = torch.randn(5, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    inputs = stored[:, 50:53], stored[:, :45], stored[:, 53:57]
+    mesh, (vertices, joints) = decoder(*inputs), decoder.decode_by_torch(*inputs)
+    torch.testing.assert_close((mesh.vertices, mesh.joints), (vertices, joints), rtol=0, atol=1e-14)
+    losses = {
+        "all": lambda vertices, joints: vertices.mT.square().sum() + joints.square().sum(),
+        "expanded": lambda vertices, joints: vertices.sum() + joints.sum(),
+        "vertices": lambda vertices, joints: vertices[2:].square().sum(),
+        "joints": lambda vertices, joints: joints.square().sum(),
+    }
+    for loss in losses.values():
+        (found,) = torch.autograd.grad(loss(mesh.vertices, mesh.joints), stored, retain_graph=True)
+        (expected,) = torch.autograd.grad(loss(vertices, joints), stored, retain_graph=True)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("point", [0.0, 0.7])
+def test_gradients_can_be_differentiated(point: float) -> None:
+    decoder = ManoDecoder().double()
+    inputs = [x.double().requires_grad_() for x in parameters(decoder, count=1, scale=point)]
+
+    def some_numbers(*inputs: Tensor) -> Tensor:
+        mesh = decoder(*inputs)
+        return torch.cat([mesh.vertices[0, ::200], mesh.joints[0, ::7]])
+
+    assert torch.autograd.gradgradcheck(some_numbers, inputs)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_each_input_can_need_a_gradient_alone(decoder: ManoDecoder, create_graph: bool) -> None:
+    inputs = parameters(decoder)
+    assert not decoder(*inputs).vertices.requires_grad
+    expected = torch.autograd.grad(decoder(*(x.requires_grad_() for x in inputs)).vertices.square().sum(), inputs)
+    for k in range(3):
+        alone = [x.detach() for x in inputs]
+        alone[k].requires_grad_()
+        loss = decoder(*alone).vertices.square().sum()
+        (found,) = torch.autograd.grad(loss, alone[k], create_graph=create_graph)
+        torch.testing.assert_close(found, expected[k])
+
+
+def test_copies_decode_alike(decoder: ManoDecoder) -> None:
+    inputs = parameters(decoder)
+    for copied in (copy.deepcopy(decoder), pickle.loads(pickle.dumps(decoder))):
+        assert torch.equal(copied(*inputs).vertices, decoder(*inputs).vertices)
+
+
 def test_autocast_and_half_precision_inputs_change_nothing(decoder: ManoDecoder) -> None:
     inputs = [x.bfloat16() for x in parameters(decoder)]
     expected = decoder(*(x.float() for x in inputs))
@@ -113,6 +165,11 @@ def test_a_spoiled_sample_spoils_no_other(decoder: ManoDecoder) -> None:
     assert mesh.vertices[1].isnan().all()
     torch.testing.assert_close(mesh.vertices[::2], expected.vertices[::2])
     torch.testing.assert_close(mesh.joints[::2], expected.joints[::2])
+
+    mesh = decoder(orient, pose.requires_grad_(), betas)
+    (gradient,) = torch.autograd.grad(mesh.vertices.sum() + mesh.joints.sum(), pose)
+    assert gradient[::2].isfinite().all()
+    assert gradient[1].isnan().all()
 
 
 def test_full_pose_is_what_the_axis_angle_decoder_takes(decoder: ManoDecoder) -> None:
@@ -187,6 +244,13 @@ def test_a_wrong_width_is_named(decoder: ManoDecoder, spoiled: str) -> None:
     inputs[spoiled] = torch.zeros(3, 45)
     with pytest.raises(ValueError, match=f"{spoiled}: ManoDecoder takes .* numbers a hand, got 45"):
         decoder(**inputs)
+
+
+def test_another_number_of_hands_is_named(decoder: ManoDecoder) -> None:
+    # Not by a call of the decoder, where the test suite's checks of shapes come first.
+    shapes = {"global_orient": torch.zeros(3, 3), "hand_pose": torch.zeros(1, 6), "betas": torch.zeros(3, 10)}
+    with pytest.raises(ValueError, match="hand_pose is of 1 hands, but global_orient of 3"):
+        _check_shapes(decoder, **shapes)
 
 
 def test_joint_decoder() -> None:
