@@ -164,8 +164,20 @@ def shade(
 
 
 def _check_faces(faces: Int[np.ndarray, "f 3"], count: int) -> None:
-    if faces.size and (faces.min() < 0 or faces.max() >= count):
-        raise ValueError(f"faces must lie in [0, {count}), got {faces.min()} to {faces.max()}")
+    if faces.size:
+        least, greatest = _extremes(faces)
+        if least < 0 or greatest >= count:
+            raise ValueError(f"faces must lie in [0, {count}), got {least} to {greatest}")
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _extremes(faces):
+    least = greatest = faces[0, 0]
+    for face in range(len(faces)):
+        for corner in range(3):
+            least, greatest = min(least, faces[face, corner]), max(greatest, faces[face, corner])
+    return least, greatest
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

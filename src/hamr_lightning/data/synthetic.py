@@ -1,11 +1,12 @@
 """Rendered hands: data without end, with complete annotation, from no file."""
 
 import math
-from typing import Final, Literal
+from typing import Final, Literal, no_type_check
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
+from numba import njit
 
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.pinhole import camera_matrix, project
@@ -188,10 +189,7 @@ def _render(
     scene: Scene, intrinsics: Float[np.ndarray, "3 3"], size: int
 ) -> tuple[Visibility, tuple[slice, slice], UInt8[np.ndarray, "s s"]]:
     """Return the scene's visibility within a part of the picture outside of which it has none, and the hand's mask."""
-    points_px = project(scene.vertices, intrinsics)
-    left, top = np.clip(points_px.min(axis=0), 0, size).astype(int).tolist()
-    right, bottom = np.ceil(np.clip(points_px.max(axis=0), 0, size)).astype(int).tolist()
-    points = np.column_stack([SAMPLES_PER_SIDE * (points_px - [left, top]), scene.vertices[:, 2]])
+    points, left, top, right, bottom = _crop(project(scene.vertices, intrinsics), scene.vertices, size)
     visibility = Visibility.empty(
         SAMPLES_PER_SIDE * (bottom - top), SAMPLES_PER_SIDE * (right - left), len(scene.faces)
     )
@@ -209,16 +207,17 @@ def _light(
     scene: Scene, textures: Texture, background: UInt8[np.ndarray, "s s 3"], rng: np.random.Generator
 ) -> tuple[Surface, Lights]:
     """Put the scene in light that suits its background."""
-    lights = _draw_lights(np.square(np.array(cv2.mean(background)[:3]) / 255), rng)
+    lights = _draw_lights([(level / 255) ** 2 for level in cv2.mean(background)[:3]], rng)
     arriving = soft_visibility(scene.vertices, scene.vertices[_HAND], lights)
     received = irradiance(scene.normals, arriving, lights, _SKIN_WRAP)
-    facing = scene.normals[_HAND, 2] < 0
-    exposure = math.exp(rng.normal(-0.25, 0.25)) / max(received[_HAND][facing].mean(), 1e-3)
+    facing = (scene.normals[_HAND, 2] < 0).astype(np.float32)
+    brightness = float((facing @ received[_HAND]).mean()) / max(float(facing.sum()), 1.0)
+    exposure = np.float32(math.exp(rng.normal(-0.25, 0.25)) / max(brightness, 1e-3))
     surface = Surface(
         faces=scene.faces,
-        radiance=scene.reflectance * received * np.float32(exposure),
+        radiance=scene.reflectance * (exposure * received),
         normals=scene.normals,
-        sheen=scene.sheen * arriving[0] * np.float32(exposure),
+        sheen=scene.sheen * (exposure * arriving[0]),
         texture_index=scene.texture_index,
         body_index=scene.body_index,
         textures=textures,
@@ -226,18 +225,22 @@ def _light(
     return surface, lights
 
 
-def _draw_lights(ground: Float[np.ndarray, "3"], rng: np.random.Generator) -> Lights:
+def _draw_lights(ground: list[float], rng: np.random.Generator) -> Lights:
     """Return a key light from above, more often from the camera's side, and a sky over a ground of the given colour."""
-    key = np.array([rng.normal(0, 0.7), -abs(rng.normal(0.6, 0.5)), rng.normal(-0.6, 0.6)])
-    warmth = rng.normal(0, 1) * np.array([0.12, 0, -0.18])
+    x, y, z = rng.normal(0, 0.7), -abs(rng.normal(0.6, 0.5)), rng.normal(-0.6, 0.6)
+    length = math.sqrt(x * x + y * y + z * z)
+    warmth = rng.normal(0, 1)
     share = rng.uniform(0.2, 0.9)
-    ground = 0.2 + ground / max(ground.mean(), 0.05)
-    up = 0.5 - 0.5 * _SKY[:, 1:2]
-    sky = up * np.exp(-0.5 * warmth) + (1 - up) * 0.5 * ground
-    return Lights(
-        directions=np.concatenate([key[None] / np.linalg.norm(key), _SKY]).astype(np.float32),
-        colours=np.concatenate([share * np.exp(warmth)[None], (1 - share) * 2 / len(_SKY) * sky]).astype(np.float32),
-    )
+    sky_share = (1 - share) * 2 / len(_SKY)
+    whole = max(sum(ground) / 3, 0.05)
+    above = [sky_share * math.exp(-0.5 * warmth * part) for part in _WARMTH]
+    below = [sky_share * 0.5 * (0.2 + part / whole) for part in ground]
+    lights = Lights(np.empty((1 + len(_SKY), 3), np.float32), np.empty((1 + len(_SKY), 3), np.float32))
+    lights.directions[0] = x / length, y / length, z / length
+    lights.directions[1:] = _SKY
+    lights.colours[0] = [share * math.exp(warmth * part) for part in _WARMTH]
+    lights.colours[1:] = _UP * above + (1 - _UP) * below
+    return lights
 
 
 def _spread_directions(count: int) -> Float[np.ndarray, "count 3"]:
@@ -249,3 +252,25 @@ def _spread_directions(count: int) -> Float[np.ndarray, "count 3"]:
 
 
 _SKY: Final = _spread_directions(10)
+_UP: Final = 0.5 - 0.5 * _SKY[:, 1:2]
+_WARMTH: Final = (0.12, 0.0, -0.18)
+"""How the logarithms of red, green and blue grow as light becomes warmer."""
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _crop(points_px, vertices, size):
+    """Return (x, y) from the crop's corner in samples, with the depth, and the crop's bounds in the picture."""
+    low_x = low_y = float(size)
+    high_x = high_y = 0.0
+    for i in range(len(points_px)):
+        low_x, high_x = min(low_x, points_px[i, 0]), max(high_x, points_px[i, 0])
+        low_y, high_y = min(low_y, points_px[i, 1]), max(high_y, points_px[i, 1])
+    left, top = int(max(low_x, 0.0)), int(max(low_y, 0.0))
+    right, bottom = int(min(math.ceil(high_x), size)), int(min(math.ceil(high_y), size))
+    points = np.empty((len(points_px), 3))
+    for i in range(len(points_px)):
+        points[i, 0] = SAMPLES_PER_SIDE * (points_px[i, 0] - left)
+        points[i, 1] = SAMPLES_PER_SIDE * (points_px[i, 1] - top)
+        points[i, 2] = vertices[i, 2]
+    return points, left, top, right, bottom

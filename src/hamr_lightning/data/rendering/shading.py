@@ -55,9 +55,10 @@ def soft_visibility(
     vertices lie closer than that casts a shadow without holes, with soft edges. Beyond 17 cm from the casters' middle
     nothing is in the shade.
     """
+    middle = casters.mean(axis=0)
     return _soft_visibility(
-        np.asarray(receivers - casters.mean(axis=0), np.float32),
-        np.asarray(casters - casters.mean(axis=0), np.float32),
+        np.ascontiguousarray((receivers - middle).T, np.float32),
+        np.ascontiguousarray((casters - middle).T, np.float32),
         lights.directions,
     )
 
@@ -127,37 +128,30 @@ def nearest_depth(visibility: Visibility) -> Float32[np.ndarray, "h w"]:
 @njit(nogil=True, cache=True)
 @no_type_check
 def _soft_visibility(receivers, casters, directions):
-    visibility = np.ones((len(directions), len(receivers)), np.float32)
+    count = receivers.shape[1]
+    visibility = np.ones((len(directions), count), np.float32)
     nearest = np.empty((_CELLS, _CELLS), np.float32)
-    reach = np.float32(_CELLS // 2)
-    per_metre = np.float32(1 / _CELL)
+    rows, columns = np.empty(max(count, casters.shape[1]), np.int32), np.empty(max(count, casters.shape[1]), np.int32)
+    heights = np.empty(max(count, casters.shape[1]), np.float32)
     for light in range(len(directions)):
-        lx, ly, lz = directions[light]
-        # Two axes across the light's direction (Duff et al. 2017, Building an orthonormal basis, revisited).
-        sign = np.float32(1) if lz >= 0 else np.float32(-1)
-        k = -_ONE / (sign + lz)
-        ux, uy, uz = (_ONE + sign * lx * lx * k) * per_metre, sign * lx * ly * k * per_metre, -sign * lx * per_metre
-        vx, vy, vz = lx * ly * k * per_metre, (sign + ly * ly * k) * per_metre, -ly * per_metre
+        _sort_into_cells(casters, directions[light], rows, columns, heights)
         nearest[:] = -np.inf
-        for i in range(len(casters)):
-            x, y, z = casters[i, 0], casters[i, 1], casters[i, 2]
-            column = int(x * ux + y * uy + z * uz + reach)
-            row = int(x * vx + y * vy + z * vz + reach)
+        for i in range(casters.shape[1]):
+            row, column = rows[i], columns[i]
             if 0 <= row < _CELLS - 1 and 0 <= column < _CELLS - 1:
-                nearest[row, column] = max(nearest[row, column], x * lx + y * ly + z * lz)
+                nearest[row, column] = max(nearest[row, column], heights[i])
         # Each cell takes over what its neighbours before it have: a vertex casts on two cells by two.
         for row in range(_CELLS - 1, -1, -1):
-            above = max(row - 1, 0)
             for column in range(_CELLS):
-                nearest[row, column] = max(nearest[row, column], nearest[above, column])
+                nearest[row, column] = max(nearest[row, column], nearest[max(row - 1, 0), column])
             for column in range(_CELLS - 1, 0, -1):
                 nearest[row, column] = max(nearest[row, column], nearest[row, column - 1])
-        for i in range(len(receivers)):
-            x, y, z = receivers[i, 0], receivers[i, 1], receivers[i, 2]
-            column = int(x * ux + y * uy + z * uz + reach)
-            row = int(x * vx + y * vy + z * vz + reach)
+
+        _sort_into_cells(receivers, directions[light], rows, columns, heights)
+        for i in range(count):
+            row, column = rows[i], columns[i]
             if 0 <= row < _CELLS - 1 and 0 <= column < _CELLS - 1:
-                height = x * lx + y * ly + z * lz + np.float32(0.005)
+                height = heights[i] + np.float32(0.005)
                 blocked = _ZERO
                 for r in range(row, row + 2):
                     for c in range(column, column + 2):
@@ -165,6 +159,25 @@ def _soft_visibility(receivers, casters, directions):
                         blocked += min(max(over, _ZERO), _ONE)
                 visibility[light, i] = _ONE - blocked * np.float32(0.25)
     return visibility
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _sort_into_cells(points, direction, rows, columns, heights):
+    """Write each point's cell across a direction, and how far it lies along it."""
+    lx, ly, lz = direction
+    # Two axes across the direction (Duff et al. 2017, Building an orthonormal basis, revisited).
+    sign = _ONE if lz >= 0 else -_ONE
+    k = -_ONE / (sign + lz)
+    size = np.float32(_CELL)
+    ux, uy, uz = (_ONE + sign * lx * lx * k) / size, sign * lx * ly * k / size, -sign * lx / size
+    vx, vy, vz = lx * ly * k / size, (sign + ly * ly * k) / size, -ly / size
+    reach = np.float32(_CELLS // 2)
+    for i in range(points.shape[1]):
+        x, y, z = points[0, i], points[1, i], points[2, i]
+        columns[i] = np.int32(x * ux + y * uy + z * uz + reach)
+        rows[i] = np.int32(x * vx + y * vy + z * vz + reach)
+        heights[i] = x * lx + y * ly + z * lz
 
 
 @njit(nogil=True, cache=True)
@@ -224,7 +237,7 @@ def _nearest_depth(nearness):
 @njit(nogil=True, cache=True, error_model="numpy")
 @no_type_check
 def _paint(
-    picture, face_index, nearness, weights, faces, attributes, texture_index, textures, body_index, halfway, colour, even
+    picture, face_index, nearness, weights, faces, attributes, texture_index, textures, bodies, halfway, colour, even
 ):
     hx, hy, hz = halfway
     key_r, key_g, key_b = colour
@@ -233,33 +246,38 @@ def _paint(
         upper_face, lower_face = face_index[2 * row], face_index[2 * row + 1]
         for column in range(picture.shape[1]):
             x = 2 * column
-            if upper_near[x] + upper_near[x + 1] + lower_near[x] + lower_near[x + 1] == 0:
+            a, b, c, d = upper_near[x], upper_near[x + 1], lower_near[x], lower_near[x + 1]
+            if a + b + c + d == 0:
                 continue
-            near = upper_near[x], upper_near[x + 1], lower_near[x], lower_near[x + 1]
-            nearest = max(max(near[0], near[1]), max(near[2], near[3]))
-            face = upper_face[x], upper_face[x + 1], lower_face[x], lower_face[x + 1]
             looks = 4
-            if min(min(near[0], near[1]), min(near[2], near[3])) > even * nearest:
-                body = body_index[face[0]]
-                if body_index[face[1]] == body and body_index[face[2]] == body and body_index[face[3]] == body:
+            if min(min(a, b), min(c, d)) > even * max(max(a, b), max(c, d)):
+                body = bodies[upper_face[x]]
+                if (
+                    (bodies[upper_face[x + 1]] == body)
+                    & (bodies[lower_face[x]] == body)
+                    & (bodies[lower_face[x + 1]] == body)
+                ):
                     looks = 1
 
             covered, last = _ZERO, -1
-            sum_r = sum_g = sum_b = r = g = b = _ZERO
+            sum_r = sum_g = sum_b = red = green = blue = _ZERO
             for sample in range(looks):
-                if near[sample] == 0:
+                side = x + (sample & 1)
+                near = upper_near[side] if sample < 2 else lower_near[side]
+                if near == 0:
                     continue
-                if face[sample] != last:
-                    last = face[sample]
-                    second, third = weights_at(weights, last, 2 * row + sample // 2, x + sample % 2, 1 / near[sample])
-                    r, g, b, highlight = _shade(
-                        last, second, third, faces, attributes, texture_index, textures, hx, hy, hz
+                face = upper_face[side] if sample < 2 else lower_face[side]
+                if face != last:
+                    last = face
+                    second, third = weights_at(weights, face, 2 * row + (sample >> 1), side, 1 / np.float64(near))
+                    red, green, blue, highlight = _shade(
+                        face, second, third, faces, attributes, texture_index, textures, hx, hy, hz
                     )
-                    r, g, b = r + highlight * key_r, g + highlight * key_g, b + highlight * key_b
+                    red, green, blue = red + highlight * key_r, green + highlight * key_g, blue + highlight * key_b
                 covered += _ONE
-                sum_r += r
-                sum_g += g
-                sum_b += b
+                sum_r += red
+                sum_g += green
+                sum_b += blue
             part, share = _ONE / covered, covered / np.float32(looks)
             picture[row, column, 0] = _blend(picture[row, column, 0], sum_r * part, share)
             picture[row, column, 1] = _blend(picture[row, column, 1], sum_g * part, share)
