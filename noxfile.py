@@ -28,7 +28,7 @@ def triton(session: nox.Session) -> None:
     """Check the Triton kernels without a GPU: by Triton's interpreter, and by compiling them for an H100."""
     session.install(*CONSTRAINTS, "-e", ".[test]", "triton>=3.6")
     tests = session.posargs or sorted(str(path) for path in Path("tests").rglob("test_*_triton.py"))
-    session.run("pytest", *tests, env={"TRITON_INTERPRET": "1"})
+    session.run("pytest", "-n", "2", *tests, env={"TRITON_INTERPRET": "1"})
 
 
 @nox.session

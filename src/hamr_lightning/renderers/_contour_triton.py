@@ -42,7 +42,8 @@ _FIELDS = tl.constexpr(7)
 _HIDDEN, _SHOWN = tl.constexpr(126), tl.constexpr(127)
 
 _EDGE_BLOCK, _SCAN_BLOCK, _WALK_BLOCK = 1024, 128, 32
-_CROWD_PROGRAMS = 2048
+_CROWD_PROGRAMS = 4096
+_EXACT = {"enable_fp_fusion": False}  # fused, what is the same in two places could be rounded in two ways
 
 
 @triton.jit
@@ -210,10 +211,12 @@ def _render_tiles(
     block: tl.constexpr,
 ):
     """Render a tile but for its crowds, and append these to the list."""
-    sample = tl.program_id(0).to(tl.int64)
+    tiles: tl.constexpr = (size + tile - 1) // tile
+    program = tl.program_id(0)  # of neighbours, which run at the same time, most have the same sample's outline
+    sample = (program // (tiles * tiles)).to(tl.int64)
     points += sample * vertices * 3
     outline += sample * _FIELDS * edges
-    top, left = tl.program_id(1) * tile, tl.program_id(2) * tile
+    top, left = program // tiles % tiles * tile, program % tiles * tile
     row, column = top + tl.arange(0, tile)[:, None], left + tl.arange(0, tile)[None, :]
     pixel = sample * size * size + row * size + column
     in_frame = (row < size) & (column < size)
@@ -432,12 +435,11 @@ def _render_crowds(
     vertices: tl.constexpr,
     edges: tl.constexpr,
     size: tl.constexpr,
-    programs: tl.constexpr,
     block: tl.constexpr,
 ):
     """Render the pixels in the list."""
     slot = tl.arange(0, _CROWD)
-    for entry in range(tl.program_id(0), tl.load(crowds), programs):
+    for entry in range(tl.program_id(0), tl.load(crowds), tl.num_programs(0)):
         pixel = tl.load(crowds + 1 + entry)
         sample, row, column = (pixel // (size * size)).to(tl.int64), pixel // size % size, pixel % size
         points_of, outline_of = points + sample * vertices * 3, outline + sample * _FIELDS * edges
@@ -562,12 +564,11 @@ def _differentiate_crowds(
     vertices: tl.constexpr,
     edges: tl.constexpr,
     size: tl.constexpr,
-    programs: tl.constexpr,
     block: tl.constexpr,
 ):
     """Add the gradient by the pixels in the list."""
     slot = tl.arange(0, _CROWD)
-    for entry in range(tl.program_id(0), tl.load(crowds), programs):
+    for entry in range(tl.program_id(0), tl.load(crowds), tl.num_programs(0)):
         pixel = tl.load(crowds + 1 + entry)
         sample, row, column = (pixel // (size * size)).to(tl.int64), pixel // size % size, pixel % size
         points_of, outline_of = points + sample * vertices * 3, outline + sample * _FIELDS * edges
@@ -612,15 +613,17 @@ def _coverage(points: Tensor, faces: Tensor, edges: Tensor, size: int) -> tuple[
     batch, mesh = len(points), (points.shape[1], len(edges), size)
     if batch == 0:
         return results
-    tile = 8 if size <= 128 else 16
-    tiles = triton.cdiv(size, tile)
+    tile = 8 if size <= 128 else 16  # each tile looks at all edges; the larger it is, the more of its pixels none meets
+    tiles = batch * triton.cdiv(size, tile) ** 2
     with torch.cuda.device_of(points):
-        _find_outline[batch,](points, faces, edges, outline, counts, crowds, *mesh, _EDGE_BLOCK, num_warps=8)
-        _render_tiles[batch, tiles, tiles](
-            points, outline, counts, masks, states, crowds, *mesh, tile, _SCAN_BLOCK, num_warps=tile // 4
+        _find_outline[(batch,)](
+            points, faces, edges, outline, counts, crowds, *mesh, _EDGE_BLOCK, num_warps=8, **_EXACT
         )
-        _render_crowds[_CROWD_PROGRAMS,](
-            points, outline, counts, masks, states, crowds, *mesh, _CROWD_PROGRAMS, _SCAN_BLOCK, num_warps=1
+        _render_tiles[(tiles,)](
+            points, outline, counts, masks, states, crowds, *mesh, tile, _SCAN_BLOCK, num_warps=tile // 4, **_EXACT
+        )
+        _render_crowds[(_CROWD_PROGRAMS,)](
+            points, outline, counts, masks, states, crowds, *mesh, _SCAN_BLOCK, num_warps=1, **_EXACT
         )
     return results
 
@@ -650,12 +653,13 @@ def _gradient(
     if batch == 0:
         return gradient
     mesh = points.shape[1], edges, size
+    known = points, outline, counts, states
     with torch.cuda.device_of(points):
-        _differentiate_stretches[batch, triton.cdiv(edges, _WALK_BLOCK)](
-            points, outline, counts, states, weights, gradient, *mesh, _WALK_BLOCK, num_warps=1
+        _differentiate_stretches[(batch, triton.cdiv(edges, _WALK_BLOCK))](
+            *known, weights, gradient, *mesh, _WALK_BLOCK, num_warps=1, **_EXACT
         )
-        _differentiate_crowds[_CROWD_PROGRAMS,](
-            points, outline, counts, states, crowds, weights, gradient, *mesh, _CROWD_PROGRAMS, _SCAN_BLOCK, num_warps=1
+        _differentiate_crowds[(_CROWD_PROGRAMS,)](
+            *known, crowds, weights, gradient, *mesh, _SCAN_BLOCK, num_warps=1, **_EXACT
         )
     return gradient
 
@@ -670,8 +674,9 @@ def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, int], out
     ctx.set_materialize_grads(False)  # those of the other results would be large
 
 
-def _backward(ctx: Any, weights: Tensor, *others: None) -> tuple[Tensor, None, None, None]:
-    return _gradient(*ctx.saved_tensors, weights.contiguous()), None, None, None
+def _backward(ctx: Any, weights: Tensor | None, *others: None) -> tuple[Tensor | None, None, None, None]:
+    gradient = None if weights is None else _gradient(*ctx.saved_tensors, weights.contiguous())
+    return gradient, None, None, None
 
 
 _coverage.register_autograd(_backward, setup_context=_keep_for_backward)

@@ -11,6 +11,11 @@ from hamr_lightning.registry import register
 from hamr_lightning.renderers import _contour_cpu
 from hamr_lightning.renderers.base import SilhouetteRenderer
 
+try:
+    from hamr_lightning.renderers._contour_triton import coverage as _gpu_coverage
+except ImportError:  # Triton comes with PyTorch's builds for GPUs
+    _gpu_coverage = _contour_cpu.coverage
+
 
 @register("renderer", "contour")
 class ContourRenderer(SilhouetteRenderer):
@@ -30,8 +35,10 @@ class ContourRenderer(SilhouetteRenderer):
     Openings of the mesh, such as a hand's wrist, are closed by fans of their own vertices. It does not matter which way
     the triangles face, as long as neighbours agree.
 
-    The work is done on the CPU, in float64 within, by up to ``torch.get_num_threads()`` threads; tensors of another
-    device are copied there and back. The first call compiles for some seconds and keeps the result on disk.
+    The work is done in float64, on a GPU by Triton's kernels, which need no host in between and so may be captured in a
+    CUDA graph; the gradient may differ in its last bits from run to run there. Otherwise it is done on the CPU, by up
+    to ``torch.get_num_threads()`` threads; without Triton, tensors on a GPU are copied there and back. The first call
+    compiles for some seconds and keeps the result on disk.
 
     Args:
         faces: Triangles as indices of vertices. Those that name a vertex twice are left out.
@@ -74,7 +81,8 @@ class ContourRenderer(SilhouetteRenderer):
                 f"ContourRenderer: faces name {self.vertices} vertices, but points has only {points.shape[1]}"
             )
         points = points if points.dtype == torch.float64 else points.float()
-        return _contour_cpu.coverage(points, self.faces, self.edges, self.size)
+        coverage = _gpu_coverage if points.is_cuda else _contour_cpu.coverage
+        return coverage(points, self.faces, self.edges, self.size)
 
 
 def _closed_surface(faces: Int[np.ndarray, "f 3"]) -> tuple[Int[np.ndarray, "g 3"], Int[np.ndarray, "e 4"]]:
