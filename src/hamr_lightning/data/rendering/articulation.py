@@ -22,8 +22,11 @@ class ArticulatedHand:
 
     def __init__(self, hand: HandModel) -> None:
         self._vertices = hand.vertices.astype(np.float32).reshape(-1)
-        directions = [hand.shape_directions.reshape(-1, 10), hand.pose_directions.reshape(-1, 135)]
-        self._directions = np.concatenate(directions, axis=1).astype(np.float32)
+        self._shape_directions = hand.shape_directions.reshape(-1, 10).astype(np.float32)
+        # What bends at a joint moves few vertices in the open hand, though all in MANO: what does not move is left out.
+        by_joint = hand.pose_directions.reshape(-1, 3, 15, 9).transpose(0, 2, 1, 3)
+        self._moved = np.argwhere(by_joint.any(axis=(2, 3))).astype(np.int32)
+        self._pose_directions = by_joint[*self._moved.T].astype(np.float32)
         self._rest_joints = hand.joint_regressor @ hand.vertices
         self._joint_directions = np.einsum("jv,vkb->jkb", hand.joint_regressor, hand.shape_directions).reshape(48, 10)
         self._weights = hand.skinning_weights.astype(np.float32)
@@ -42,8 +45,9 @@ class ArticulatedHand:
         """
         joints = self._rest_joints + (self._joint_directions @ betas).reshape(16, 3)
         bent, motions = _move_joints(hand_pose, orientation, joints, _PARENTS)
-        shaped = self._vertices + self._directions @ np.concatenate([betas, bent], dtype=np.float32)
-        return _move(shaped.reshape(-1, 3), self._weights @ motions)
+        shaped = (self._vertices + self._shape_directions @ betas.astype(np.float32)).reshape(-1, 3)
+        _bend(shaped, self._moved, self._pose_directions, bent)
+        return _move(shaped, self._weights @ motions)
 
     def joints(self, vertices: Float[np.ndarray, "778 3"]) -> Float[np.ndarray, "21 3"]:
         """Return the joints of a posed mesh (paper, Eq. 3) and its finger tips, in the library's order."""
@@ -54,7 +58,7 @@ class ArticulatedHand:
 @no_type_check
 def _move_joints(hand_pose, orientation, joints, parents):
     """Return the numbers that the pose's blend shapes go with, and each joint's rotation and translation in a row."""
-    bent = np.empty((15, 3, 3))
+    bent = np.empty((15, 9), np.float32)
     turns = np.empty((16, 3, 3))
     places = np.zeros((16, 3))
     motions = np.empty((16, 12), np.float32)
@@ -63,7 +67,7 @@ def _move_joints(hand_pose, orientation, joints, parents):
         if joint > 0:
             parent = parents[joint]
             local = rotation_matrix(hand_pose[3 * joint - 3 : 3 * joint])
-            bent[joint - 1] = local - np.eye(3)
+            bent[joint - 1] = (local - np.eye(3)).reshape(9)
             turns[joint] = multiply(turns[parent], local)
             places[joint] = places[parent]
             for row in range(3):
@@ -76,7 +80,18 @@ def _move_joints(hand_pose, orientation, joints, parents):
             for axis in range(3):
                 shift -= turns[joint, row, axis] * joints[joint, axis]
             motions[joint, 9 + row] = shift
-    return bent.reshape(135), motions
+    return bent, motions
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _bend(vertices, moved, directions, bent):
+    """Add what the joints' bending does to the shape."""
+    for i in range(len(moved)):
+        vertex, joint = moved[i]
+        for axis in range(3):
+            for k in range(9):
+                vertices[vertex, axis] += directions[i, axis, k] * bent[joint, k]
 
 
 @njit(nogil=True, cache=True)

@@ -183,15 +183,19 @@ def _sort_into_cells(points, direction, rows, columns, heights):
 @njit(nogil=True, cache=True)
 @no_type_check
 def _irradiance(normals, visibility, directions, colours, wrap):
-    received = np.zeros((len(normals), 3), np.float32)
+    count = len(normals)
+    received = np.zeros((3, count), np.float32)
+    facing = np.empty(count, np.float32)
     for light in range(len(directions)):
-        lx, ly, lz = directions[light]
+        x, y, z = directions[light]
+        for i in range(count):
+            facing[i] = normals[i, 0] * x + normals[i, 1] * y + normals[i, 2] * z
         for channel in range(3):
-            colour = colours[light, channel] / (_ONE + wrap[channel])
-            for i in range(len(normals)):
-                facing = normals[i, 0] * lx + normals[i, 1] * ly + normals[i, 2] * lz
-                received[i, channel] += max(facing + wrap[channel], _ZERO) * visibility[light, i] * colour
-    return received
+            around = wrap[channel]
+            colour = colours[light, channel] / (_ONE + around)
+            for i in range(count):
+                received[channel, i] += max(facing[i] + around, _ZERO) * visibility[light, i] * colour
+    return received.T.copy()
 
 
 @njit(nogil=True, cache=True)

@@ -27,8 +27,8 @@ def skin_reflectance(melanin: Float[np.ndarray, "*n"], blood: Float[np.ndarray, 
         melanin: From 0 (palest) over 0.8 (brown) to 2 (darkest).
         blood: From 0 (none) over 0.5 (usual) to 1.5 (flushed).
     """
-    absorbance = melanin[..., None] * _MELANIN_ABSORPTION + blood[..., None] * _BLOOD_ABSORPTION
-    return (_BLOODLESS * np.exp(-absorbance)).astype(np.float32)
+    absorbance = np.multiply.outer(_MELANIN_ABSORPTION, melanin) + np.multiply.outer(_BLOOD_ABSORPTION, blood)
+    return (np.moveaxis(np.exp(-absorbance), 0, -1) * _BLOODLESS).astype(np.float32, order="C")
 
 
 @dataclass(frozen=True)
