@@ -21,7 +21,6 @@ from hamr_lightning.data.rendering.shading import (
     Surface,
     coverage,
     irradiance,
-    nearest_depth,
     paint,
     soft_visibility,
 )
@@ -125,9 +124,8 @@ class SyntheticDataset(HandDataset):
         picture = self._background(rng, self._size)
         visibility, window, mask = _render(scene, intrinsics, self._size)
         depth = np.full((self._size, self._size), np.inf, np.float32)
-        depth[window] = nearest_depth(visibility)
         surface, lights = _light(scene, self._stage.textures, picture, rng)
-        paint(picture[window], visibility, surface, lights, _STEEPEST / intrinsics[0, 0])
+        depth[window] = paint(picture[window], visibility, surface, lights, _STEEPEST / intrinsics[0, 0])
         return HandSample(
             image=self._lens.photograph(picture, rng),
             source=f"synthetic, {self._split} sample {index} of epoch {key[1]}, seed {self._seed}",
@@ -189,7 +187,7 @@ def _render(
     scene: Scene, intrinsics: Float[np.ndarray, "3 3"], size: int
 ) -> tuple[Visibility, tuple[slice, slice], UInt8[np.ndarray, "s s"]]:
     """Return the scene's visibility within a part of the picture outside of which it has none, and the hand's mask."""
-    points, left, top, right, bottom = _crop(project(scene.vertices, intrinsics), scene.vertices, size)
+    points, left, top, right, bottom = _frame(scene.vertices, intrinsics, size)
     visibility = Visibility.empty(
         SAMPLES_PER_SIDE * (bottom - top), SAMPLES_PER_SIDE * (right - left), len(scene.faces)
     )
@@ -259,18 +257,20 @@ _WARMTH: Final = (0.12, 0.0, -0.18)
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _crop(points_px, vertices, size):
-    """Return (x, y) from the crop's corner in samples, with the depth, and the crop's bounds in the picture."""
+def _frame(vertices, intrinsics, size):
+    """Return the bounds of what the vertices span of the picture, after their places in it in samples, with depths."""
+    points = np.empty_like(vertices)
     low_x = low_y = float(size)
     high_x = high_y = 0.0
-    for i in range(len(points_px)):
-        low_x, high_x = min(low_x, points_px[i, 0]), max(high_x, points_px[i, 0])
-        low_y, high_y = min(low_y, points_px[i, 1]), max(high_y, points_px[i, 1])
+    for i in range(len(points)):
+        z = vertices[i, 2]
+        x = intrinsics[0, 0] * vertices[i, 0] / z + intrinsics[0, 2]
+        y = intrinsics[1, 1] * vertices[i, 1] / z + intrinsics[1, 2]
+        points[i, 0], points[i, 1], points[i, 2] = x, y, z
+        low_x, high_x, low_y, high_y = min(low_x, x), max(high_x, x), min(low_y, y), max(high_y, y)
     left, top = int(max(low_x, 0.0)), int(max(low_y, 0.0))
     right, bottom = int(min(math.ceil(high_x), size)), int(min(math.ceil(high_y), size))
-    points = np.empty((len(points_px), 3))
-    for i in range(len(points_px)):
-        points[i, 0] = SAMPLES_PER_SIDE * (points_px[i, 0] - left)
-        points[i, 1] = SAMPLES_PER_SIDE * (points_px[i, 1] - top)
-        points[i, 2] = vertices[i, 2]
+    for i in range(len(points)):
+        points[i, 0] = SAMPLES_PER_SIDE * (points[i, 0] - left)
+        points[i, 1] = SAMPLES_PER_SIDE * (points[i, 1] - top)
     return points, left, top, right, bottom

@@ -16,7 +16,7 @@ SAMPLES_PER_SIDE = 2
 _CELL = 0.006
 _CELLS = 56
 _SHARPNESS = 3
-_ZERO, _ONE, _TEXELS = np.float32(0), np.float32(1), np.float32(TEXELS)
+_ZERO, _HALF, _ONE, _TEXELS = np.float32(0), np.float32(0.5), np.float32(1), np.float32(TEXELS)
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,10 @@ def irradiance(
 
 def paint(
     picture: UInt8[np.ndarray, "h w 3"], visibility: Visibility, surface: Surface, key: Lights, step: float
-) -> None:
-    """Paint the scene over a picture, with antialiased edges.
+) -> Float32[np.ndarray, "h w"]:
+    """Paint the scene over a picture, with antialiased edges, and return the z of what is nearest in each pixel.
+
+    It is infinite where nothing is.
 
     Where all of a pixel's samples see one body without a step in depth, one is shaded; elsewhere one of those that see
     the same triangle is. Encoding is by a square root, which is within 0.04 of sRGB's.
@@ -96,8 +98,10 @@ def paint(
         step: What difference in depth within a pixel is the edge of something, as a share of the depth.
     """
     halfway = key.directions[0] - np.array([0, 0, 1], np.float32)
+    depth = np.full(picture.shape[:2], np.inf, np.float32)
     _paint(
         picture,
+        depth,
         visibility.face_index,
         visibility.nearness,
         visibility.weights,
@@ -110,6 +114,7 @@ def paint(
         key.colours[0],
         1 - step,
     )
+    return depth
 
 
 def coverage(visibility: Visibility, face_count: int) -> UInt8[np.ndarray, "h w"]:
@@ -118,11 +123,6 @@ def coverage(visibility: Visibility, face_count: int) -> UInt8[np.ndarray, "h w"
     The picture has a :data:`SAMPLES_PER_SIDE`-th of the visibility's height and width.
     """
     return _coverage(visibility.face_index, visibility.nearness, face_count)
-
-
-def nearest_depth(visibility: Visibility) -> Float32[np.ndarray, "h w"]:
-    """Return the z of what is nearest in each pixel, infinite where nothing is; sized as :func:`coverage`."""
-    return _nearest_depth(visibility.nearness)
 
 
 @njit(nogil=True, cache=True)
@@ -220,28 +220,20 @@ def _coverage(face_index, nearness, face_count):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 @no_type_check
-def _nearest_depth(nearness):
-    side = SAMPLES_PER_SIDE
-    height, width = nearness.shape
-    depth = np.empty((height // side, width // side), np.float32)
-    nearest = np.empty(width, np.float32)
-    for row in range(height // side):
-        nearest[:] = 0
-        for y in range(side * row, side * row + side):
-            for x in range(width):
-                nearest[x] = max(nearest[x], nearness[y, x])
-        for column in range(width // side):
-            near = nearest[side * column]
-            for x in range(side * column + 1, side * column + side):
-                near = max(near, nearest[x])
-            depth[row, column] = _ONE / near
-    return depth
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-@no_type_check
 def _paint(
-    picture, face_index, nearness, weights, faces, attributes, texture_index, textures, bodies, halfway, colour, even
+    picture,
+    depth,
+    face_index,
+    nearness,
+    weights,
+    faces,
+    attributes,
+    texture_index,
+    textures,
+    bodies,
+    halfway,
+    colour,
+    even,
 ):
     hx, hy, hz = halfway
     key_r, key_g, key_b = colour
@@ -253,19 +245,28 @@ def _paint(
             a, b, c, d = upper_near[x], upper_near[x + 1], lower_near[x], lower_near[x + 1]
             if a + b + c + d == 0:
                 continue
-            looks = 4
-            if min(min(a, b), min(c, d)) > even * max(max(a, b), max(c, d)):
-                body = bodies[upper_face[x]]
-                if (
-                    (bodies[upper_face[x + 1]] == body)
-                    & (bodies[lower_face[x]] == body)
-                    & (bodies[lower_face[x + 1]] == body)
-                ):
-                    looks = 1
+            nearest = max(max(a, b), max(c, d))
+            depth[row, column] = _ONE / nearest
+            body = bodies[upper_face[x]] if min(min(a, b), min(c, d)) > even * nearest else -1
+            if (
+                body >= 0
+                and bodies[upper_face[x + 1]] == body
+                and bodies[lower_face[x]] == body
+                and bodies[lower_face[x + 1]] == body
+            ):
+                face = upper_face[x]
+                second, third = weights_at(weights, face, 2 * row, x, 1 / np.float64(a))
+                red, green, blue, highlight = _shade(
+                    face, second, third, faces, attributes, texture_index, textures, hx, hy, hz
+                )
+                picture[row, column, 0] = np.uint8(_encode(red + highlight * key_r) + _HALF)
+                picture[row, column, 1] = np.uint8(_encode(green + highlight * key_g) + _HALF)
+                picture[row, column, 2] = np.uint8(_encode(blue + highlight * key_b) + _HALF)
+                continue
 
             covered, last = _ZERO, -1
             sum_r = sum_g = sum_b = red = green = blue = _ZERO
-            for sample in range(looks):
+            for sample in range(4):
                 side = x + (sample & 1)
                 near = upper_near[side] if sample < 2 else lower_near[side]
                 if near == 0:
@@ -282,7 +283,7 @@ def _paint(
                 sum_r += red
                 sum_g += green
                 sum_b += blue
-            part, share = _ONE / covered, covered / np.float32(looks)
+            part, share = _ONE / covered, covered * np.float32(0.25)
             picture[row, column, 0] = _blend(picture[row, column, 0], sum_r * part, share)
             picture[row, column, 1] = _blend(picture[row, column, 1], sum_g * part, share)
             picture[row, column, 2] = _blend(picture[row, column, 2], sum_b * part, share)
@@ -290,9 +291,14 @@ def _paint(
 
 @njit(nogil=True, inline="always")
 @no_type_check
+def _encode(linear):
+    return np.float32(255) * min(np.sqrt(max(linear, _ZERO)), _ONE)
+
+
+@njit(nogil=True, inline="always")
+@no_type_check
 def _blend(behind, linear, share):
-    encoded = np.float32(255) * min(np.sqrt(max(linear, _ZERO)), _ONE)
-    return np.uint8(np.float32(behind) + share * (encoded - np.float32(behind)) + np.float32(0.5))
+    return np.uint8(np.float32(behind) + share * (_encode(linear) - np.float32(behind)) + _HALF)
 
 
 @njit(nogil=True, inline="always")
