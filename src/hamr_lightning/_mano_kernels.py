@@ -22,12 +22,17 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {
 _PARENTS = np.array([-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14])
 
 
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile at the first call, and keep the result where there is a place that can be written to."""
     try:
-        return njit(**_OPTIONS, cache=True)(function)
+        return njit(**_OPTIONS, **options, cache=True)(function)
     except RuntimeError:
-        return njit(**_OPTIONS)(function)
+        return njit(**_OPTIONS, **options)(function)
+
+
+def _inline(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile into the callers, without numba's count of references, which takes longer than the work itself."""
+    return _compile(function, forceinline=True, _nrt=False)
 
 
 def skinning_spans(weights: Float[np.ndarray, "v 16"]) -> tuple[Int[np.ndarray, "n 3"], Float[np.ndarray, "16 row"]]:
@@ -99,17 +104,17 @@ def pose_gradient(inputs, hand, chain_places, gradients, results):
                     on_rotation[r, c] = 0.0 if j == 0 else on_features[b, shapes + 9 * (j - 1) + 3 * r + c]
             _join_gradient(j, rotations[j], rest[j], world, on_world, on_rotation, on_rest[j])
             _rotate_gradient(vectors[j], on_rotation, on_vectors[j])
-        for k in range(3):
-            on_orient[b, k] = on_vectors[0, k]
+        on_angles, on_places = on_vectors.reshape(48), on_rest.reshape(48)
+        on_orient[b] = on_angles[:3]
         for p in range(on_pose.shape[1]):
             total = 0.0
             for k in range(45):
-                total += pose_components[p, k] * on_vectors[1 + k // 3, k % 3]
+                total += pose_components[p, k] * on_angles[3 + k]
             on_pose[b, p] = total
         for s in range(shapes):
             total = float(on_features[b, s])
             for k in range(48):
-                total += joint_directions[s, k] * on_rest[k // 3, k % 3]
+                total += joint_directions[s, k] * on_places[k]
             on_betas[b, s] = total
 
 
@@ -130,13 +135,7 @@ def skin(surface, transforms, skinning, regression, vertices, joints):
             work[r * _ROW : r * _ROW + _VERTICES] = surface[b, r]
         for s in range(len(spans)):
             j, first, length = spans[s]
-            here, weight = work[first:], weights[j, first:]
-            for r in range(3):
-                a, posed = transforms[b, j, r], _POSED + r * _ROW
-                ax, ay, az, at = a[0], a[1], a[2], a[3]
-                for v in range(length * _LANES):
-                    x, y, z = here[v], here[_ROW + v], here[2 * _ROW + v]
-                    here[posed + v] += weight[v] * (ax * x + ay * y + az * z + at)
+            _skin_span(work[first:], weights[j, first:], length, transforms[b, j])
         mesh = vertices[b].reshape(-1)
         for v in range(_VERTICES):
             mesh[3 * v] = work[_POSED + v]
@@ -171,15 +170,25 @@ def skin_gradient(surface, transforms, skinning, regression, gradients, on_surfa
                     work[_POSED + r * _ROW + sources[n]] += shares[n] * on_joints[b, j, r]
         for s in range(len(spans)):
             j, first, length = spans[s]
-            _skin_span(work[first:], weights[j, first:], length, transforms[b, j], on_transforms[b, j])
+            _skin_span_gradient(work[first:], weights[j, first:], length, transforms[b, j], on_transforms[b, j])
         for r in range(3):
             start = _ON_SURFACE + r * _ROW
             on_surface[b, r] = work[start : start + _VERTICES]
 
 
-@_compile
+@_inline
 @no_type_check
-def _skin_span(work, weight, length, a, on_a):
+def _skin_span(work, weight, length, a):
+    for r in range(3):
+        posed, ax, ay, az, at = _POSED + r * _ROW, a[r, 0], a[r, 1], a[r, 2], a[r, 3]
+        for v in range(length * _LANES):
+            x, y, z = work[v], work[_ROW + v], work[2 * _ROW + v]
+            work[posed + v] += weight[v] * (ax * x + ay * y + az * z + at)
+
+
+@_inline
+@no_type_check
+def _skin_span_gradient(work, weight, length, a, on_a):
     """Add to the gradients of a span's vertices and of its joint's transform, in one pass."""
     axx, axy, axz = a[0, 0], a[0, 1], a[0, 2]
     ayx, ayy, ayz = a[1, 0], a[1, 1], a[1, 2]
@@ -201,42 +210,44 @@ def _skin_span(work, weight, length, a, on_a):
             on_a[r, c] += row[c]
 
 
-@_compile
+@_inline
 @no_type_check
 def _pose_one(b, inputs, hand, vectors, rotations, rest, world):
     orient, pose, betas = inputs
     pose_mean, pose_components, rest_joints, joint_directions = hand
+    angles, places = vectors.reshape(48), rest.reshape(48)
     for k in range(48):
-        total = float(orient[b, k] if k < 3 else pose_mean[k - 3])
-        if k >= 3:
-            for p in range(pose.shape[1]):
-                total += pose[b, p] * float(pose_components[p, k - 3])
-        vectors[k // 3, k % 3] = total
-        total = float(rest_joints[k])
-        for s in range(betas.shape[1]):
-            total += betas[b, s] * float(joint_directions[s, k])
-        rest[k // 3, k % 3] = total
+        angles[k] = orient[b, k] if k < 3 else pose_mean[k - 3]
+        places[k] = rest_joints[k]
+    for p in range(pose.shape[1]):
+        amount = float(pose[b, p])
+        for k in range(45):
+            angles[3 + k] += amount * pose_components[p, k]
+    for s in range(betas.shape[1]):
+        amount = float(betas[b, s])
+        for k in range(48):
+            places[k] += amount * joint_directions[s, k]
     for j in range(16):
         _rotate(vectors[j], rotations[j])
         _join(j, rotations[j], rest[j], world)
 
 
-@_compile
+@_inline
 @no_type_check
 def _place(row, point):
     return row[0] * point[0] + row[1] * point[1] + row[2] * point[2] + row[3]
 
 
-@_compile
+@_inline
 @no_type_check
 def _join(j, rotation, pivot, world):
     """Write the transform of a joint: its own turn about its place at rest, then its parent's transform."""
     parent = world[_PARENTS[j]]
     for r in range(3):
-        if j == 0:
-            world[0, r, :3] = rotation[r]
-        else:
-            for c in range(3):
+        for c in range(3):
+            if j == 0:
+                world[0, r, c] = rotation[r, c]
+            else:
                 world[j, r, c] = (
                     parent[r, 0] * rotation[0, c] + parent[r, 1] * rotation[1, c] + parent[r, 2] * rotation[2, c]
                 )
@@ -245,7 +256,7 @@ def _join(j, rotation, pivot, world):
         world[j, r, 3] = place - _place(world[j, r], pivot)
 
 
-@_compile
+@_inline
 @no_type_check
 def _join_gradient(j, rotation, pivot, world, on_world, on_rotation, on_pivot):
     """Add to the gradients of a joint's rotation and place at rest, and of its parent's transform."""
@@ -270,7 +281,7 @@ def _join_gradient(j, rotation, pivot, world, on_world, on_rotation, on_pivot):
                 on_pivot[c] += on_place * parent[r, c]
 
 
-@_compile
+@_inline
 @no_type_check
 def _half_turn(a):
     """Return the unit quaternion of a rotation vector: the cosine of half the angle, and the vector's factor."""
@@ -278,7 +289,7 @@ def _half_turn(a):
     return math.cos(angle / 2), math.sin(angle / 2) / angle if angle != 0 else 0.5
 
 
-@_compile
+@_inline
 @no_type_check
 def _rotate(a, rotation):
     """Write the matrix of a rotation vector."""
@@ -291,7 +302,7 @@ def _rotate(a, rotation):
         rotation[p, q] = twice * a[p] * a[q] - 2 * w * factor * a[r]
 
 
-@_compile
+@_inline
 @no_type_check
 def _rotate_gradient(a, g, on_a):
     """Write the gradient of a rotation vector, from that of its matrix."""
