@@ -174,13 +174,10 @@ def _draw_camera(
     """Return K, and the translation that puts the hand into the picture, at random size and somewhat off its centre."""
     focal = size * math.exp(rng.uniform(math.log(1.1), math.log(3.5)))
     share = rng.uniform(0.4, 0.7)
-    low, high = posed.min(axis=0), posed.max(axis=0)
-    extent = (high - low)[:2].max()
-    distance = max(focal * extent / (share * size) + (high - low)[2] / 2, _NEAREST)
-    offset = rng.uniform(-0.35, 0.35, 2) * (1 - share) * size
-    centre = np.array([*(offset * distance / focal), distance])
-    intrinsics = camera_matrix(focal, focal, size / 2, size / 2)
-    return intrinsics, centre - (low + high) / 2
+    middle, extent = _box(posed)
+    distance = max(focal * extent[:2].max() / (share * size) + extent[2] / 2, _NEAREST)
+    right, down = rng.uniform(-0.35, 0.35, 2) * (1 - share) * size * distance / focal
+    return camera_matrix(focal, focal, size / 2, size / 2), np.array([right, down, distance]) - middle
 
 
 def _render(
@@ -253,6 +250,19 @@ _SKY: Final = _spread_directions(10)
 _UP: Final = 0.5 - 0.5 * _SKY[:, 1:2]
 _WARMTH: Final = (0.12, 0.0, -0.18)
 """How the logarithms of red, green and blue grow as light becomes warmer."""
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _box(points):
+    """Return the middle and the sides of the box around points."""
+    middle, extent = np.empty(3), np.empty(3)
+    for axis in range(3):
+        low = high = points[0, axis]
+        for i in range(len(points)):
+            low, high = min(low, points[i, axis]), max(high, points[i, axis])
+        middle[axis], extent[axis] = (low + high) / 2, high - low
+    return middle, extent
 
 
 @njit(nogil=True, cache=True)

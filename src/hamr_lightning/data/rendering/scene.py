@@ -31,7 +31,6 @@ _MOST_TOWARDS_CAMERA: Final = -0.6
 _HAND, _CAP, _ARM, _SLEEVE, _FIRST_SOLID = range(5)
 _BARE_GIRTHS: Final = arm_girths(ARM_STATIONS)
 _ALONG_SLEEVE: Final = np.maximum(ARM_STATIONS - ARM_STATIONS[1], 0)
-_BLACK: Final = np.zeros(3, np.float32)
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class Stage:
         parts = [
             _Part(_HAND, hand, skin, sheen, _choose(self._paint.texture_rows, rng)),
             # It closes the wrist, so that the mask is that of a closed hand; the arm hides it.
-            _Part(_CAP, cap, _BLACK, 0.0, self._arm.texture_rows[0]),
+            _Part(_CAP, cap, skin[self._loop[0]], sheen, self._arm.texture_rows[0]),
             *things,
             *self._draw_arm(loop, skin[self._loop], sheen, rng),
         ]

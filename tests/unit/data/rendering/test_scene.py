@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hamr_lightning.data.rendering.lens import Lens
+from hamr_lightning.data.rendering.lens import Lens, _smear
 from hamr_lightning.data.rendering.props import (
     ARM_STATIONS,
     arm_body,
@@ -15,7 +15,7 @@ from hamr_lightning.data.rendering.props import (
     solid_bodies,
 )
 from hamr_lightning.data.rendering.scene import Stage
-from hamr_lightning.data.rendering.scenery import procedural_background
+from hamr_lightning.data.rendering.scenery import octave_noise, procedural_background
 from hamr_lightning.data.rendering.shading import Lights, Surface, irradiance, paint, soft_visibility
 from hamr_lightning.data.rendering.skin import paint_hand, skin_reflectance
 from hamr_lightning.data.rendering.textures import NEUTRAL, TextureBank, noise, per_texel
@@ -156,6 +156,29 @@ class TestLight:
         np.testing.assert_allclose(soft_visibility(points, plate, lights)[0], [0, 1, 1, 1], atol=1e-5)
         np.testing.assert_allclose(soft_visibility(plate, plate, lights)[0], 1, atol=1e-5)
 
+    def test_paint_mixes_what_two_bodies_show_in_one_pixel(self) -> None:
+        """Two squares at one depth that meet in the middle of a column of pixels, one of them a body of its own."""
+        left = [(-20.0, -20, 1), (5, -20, 1), (5, 40, 1), (-20, 40, 1)]
+        points = np.array([*left, *((10 - x, y, z) for x, y, z in left)])
+        faces = np.array([(0, 3, 1), (1, 3, 2), (4, 5, 7), (5, 6, 7)])
+        for bodies, edge in (((0, 0, 1, 1), np.sqrt((0.25 + 0.04) / 2)), ((0, 0, 0, 0), 0.5)):
+            surface = Surface(
+                faces=faces,
+                radiance=np.repeat(np.float32([[0.25] * 3, [0.04] * 3]), 4, axis=0),
+                normals=np.tile(np.array([0, 0, -1], np.float32), (8, 1)),
+                sheen=np.zeros(8, np.float32),
+                texture_index=np.zeros(4, int),
+                body_index=np.array(bodies),
+                textures=np.full((1, 8, 8, 2), (NEUTRAL, 0), np.uint8),
+            )
+            visibility = Visibility.empty(8, 8, 4)
+            draw(visibility, points, faces, np.arange(4, dtype=np.int32))
+            picture = np.zeros((4, 4, 3), np.uint8)
+            depth = paint(picture, visibility, surface, self.overhead, step=0.01)
+            expected = 255 * np.array([0.5, 0.5, edge, 0.2])
+            np.testing.assert_allclose(picture, np.broadcast_to(expected[:, None], (4, 4, 3)), atol=1)
+            np.testing.assert_allclose(depth, 1, atol=1e-6)
+
     def test_paint_covers_by_share_and_encodes_by_square_root(self) -> None:
         """A vertical edge through the middle of a column of pixels."""
         points = np.array([(-20.0, -20, 1), (5, -20, 1), (5, 40, 1), (-20, 40, 1)])
@@ -194,3 +217,21 @@ def test_the_lens_keeps_the_picture_recognisable() -> None:
     correlations = [np.corrcoef(picture.ravel(), photograph.ravel())[0, 1] for photograph in taken]
     assert min(correlations) > 0.7
     assert np.mean([abs(photograph.astype(int) - picture).mean() for photograph in taken]) > 2
+
+
+def test_a_streak_is_a_correlation_with_its_kernel() -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (40, 50, 3), np.uint8)
+    kernel = np.zeros((5, 5), np.float32)
+    kernel[[0, 1, 2, 3, 4], [0, 1, 2, 2, 3]] = 0.15, 0.25, 0.3, 0.2, 0.1
+    padded = np.pad(picture.astype(float), ((2, 2), (2, 2), (0, 0)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(0, 1))
+    np.testing.assert_allclose(_smear(picture, kernel), np.einsum("rckij,ij->rck", windows, kernel), atol=2)
+
+
+def test_noise_of_octaves_has_no_mean_and_unit_range() -> None:
+    rng = np.random.default_rng(0)
+    pictures = np.stack([octave_noise(rng, 32, 16) for _ in range(200)])
+    assert abs(pictures.mean()) < 0.05
+    assert 0.3 < pictures.std() < 0.7
+    assert len({picture.tobytes() for picture in pictures}) == 200
