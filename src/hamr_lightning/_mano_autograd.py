@@ -14,6 +14,8 @@ from hamr_lightning import _mano_kernels
 if TYPE_CHECKING:
     from hamr_lightning.decoders import ManoDecoder
 
+_HAS_TRITON = find_spec("triton") is not None
+
 
 def fused_decode(*tensors: Tensor) -> type[Function] | None:
     """Return the function for tensors of one device; None without one, and where torch's operations are traced."""
@@ -22,7 +24,7 @@ def fused_decode(*tensors: Tensor) -> type[Function] | None:
     devices = {tensor.device.type for tensor in tensors}
     if devices == {"cpu"}:
         return CpuDecode
-    return CudaDecode if devices == {"cuda"} and find_spec("triton") else None
+    return CudaDecode if devices == {"cuda"} and _HAS_TRITON else None
 
 
 class CpuDecode(Function):

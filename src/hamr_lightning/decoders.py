@@ -55,6 +55,8 @@ class ManoDecoder(Decoder):
     It computes in its own precision, float32 unless cast to float64, whatever the inputs' and whatever the autocast.
     Casts to less are left out, as they would move the mesh by a millimetre.
     The hand's arrays are float32 constants that no checkpoint contains: MANO's may not be passed on.
+    The first call on a device compiles for some seconds and keeps the result on disk; torch.compile sees torch's own
+    operations.
 
     Args:
         hand: A hand model, or what :meth:`HandModel.load` takes as its source.
