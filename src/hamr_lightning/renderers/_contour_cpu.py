@@ -33,7 +33,7 @@ def _coverage(points: Tensor, faces: Tensor, edges: Tensor, size: int) -> tuple[
 
     A sample of more records than there is room for is rendered anew for its gradient.
     """
-    arrays = _arrays(points, faces, edges)
+    arrays = _meshes(points, faces, edges)
     masks = points.new_empty(len(points), size, size, device="cpu")
     records = points.new_empty(len(points), _room(size), _record(points).itemsize, dtype=torch.uint8, device="cpu")
     counts = points.new_empty(len(points), dtype=torch.int64, device="cpu")
@@ -46,9 +46,10 @@ def _coverage(points: Tensor, faces: Tensor, edges: Tensor, size: int) -> tuple[
 def _coverage_gradient(
     points: Tensor, faces: Tensor, edges: Tensor, records: Tensor, counts: Tensor, weights: Tensor
 ) -> Tensor:
-    *arrays, kept, number, weight = _arrays(points, faces, edges, records, counts, weights)
+    arrays = _meshes(points, faces, edges)
     gradient = torch.zeros_like(points, device="cpu", memory_format=torch.contiguous_format)
-    given = kept.view(_record(points))[..., 0], number, weight, gradient.numpy()
+    kept = _array(records).view(_record(points))[..., 0]
+    given = kept, _array(counts), _array(weights), gradient.numpy()
     _share(len(points), lambda done: _contour_kernels.coverage_gradient(*arrays, done, *given))
     return gradient.to(points.device)
 
@@ -62,8 +63,13 @@ def _record(points: Tensor) -> np.dtype:
     return _contour_kernels.RECORD64 if points.dtype == torch.float64 else _contour_kernels.RECORD32
 
 
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.detach().cpu().contiguous().numpy() for tensor in tensors]
+def _meshes(points: Tensor, faces: Tensor, edges: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return arrays whose indices are unsigned, which numba need not check for counting from the end."""
+    return _array(points), _array(faces).view(np.uint32), _array(edges).view(np.uint32)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().contiguous().numpy()
 
 
 @_coverage.register_fake

@@ -1,4 +1,6 @@
+import copy
 import inspect
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +12,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 
 from hamr_lightning import build
+from hamr_lightning.renderers import _contour_cpu
 from hamr_lightning.renderers.contour import ContourRenderer
 from silhouettes import CUBE, CUBE_VERTICES, TETRAHEDRON, hand_faces, posed_hands
 
@@ -220,6 +223,29 @@ def test_operator_is_registered_in_full():
     renderer, points = ContourRenderer(CUBE, 8), at_random(CUBE_VERTICES, 2).requires_grad_()
     operator = torch.ops.hamr_lightning.contour_coverage.default
     torch.library.opcheck(operator, (points, renderer.faces, renderer.edges, 8))
+
+
+def test_gradient_needs_no_room_for_its_records(monkeypatch):
+    points, weights = posed_hands(3).clone().requires_grad_(), torch.rand(3, 32, 32)
+    points.data[1, 0, 0] = torch.nan
+    gradients = []
+    for room in (2000, 50, 0):
+        monkeypatch.setattr(_contour_cpu, "_room", lambda size, room=room: room)
+        mask = ContourRenderer(hand_faces(), 32)(points)
+        gradients.append(torch.autograd.grad(mask, points, weights)[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(gradients[2], gradients[0], rtol=0, atol=0, equal_nan=True)
+
+
+def test_going_back_twice_through_copies_gives_the_same_gradient():
+    renderer, points = ContourRenderer(hand_faces(), 16), posed_hands(3).clone().requires_grad_()
+    expected = None
+    for one in (renderer, copy.deepcopy(renderer), pickle.loads(pickle.dumps(renderer))):
+        mask = one(points)
+        for _ in range(2):
+            (gradient,) = torch.autograd.grad(mask, points, torch.ones_like(mask), retain_graph=True)
+            expected = gradient if expected is None else expected
+            torch.testing.assert_close(gradient, expected, rtol=0, atol=0)
 
 
 def test_adds_nothing_to_checkpoints():
