@@ -2,13 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from hamr_lightning.data.colours import Colours
 
 _LEAST_FACTORS = {"scale": 0.1, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 _GREATEST_SPREADS = {"rotation": 180.0, "hue": 0.5, "noise": 1.0}
+_PROBE = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Augmentation:
     Pairs are the least and the greatest of a factor drawn uniformly, 1 being no change.
 
     Raises:
-        ValueError: If a value is out of its bounds; the message names the field and the bound.
+        ValueError: If a value is out of its bounds, or a transform is unknown or refuses its arguments; the message
+            names the field and the bound.
     """
 
     scale: tuple[float, float] = (0.9, 1.2)
@@ -35,6 +39,9 @@ class Augmentation:
     """Standard deviation of Gaussian noise, the image being in [0, 1]. The paper's N(0, 0.01) is read so, and not as a
     variance, because the authors' released code takes as sigma what their paper calls a variance (that of the
     heat-maps), and because a deviation of 0.1 would drown a hand at brightness 0.2."""
+    transforms: tuple[dict[str, dict[str, Any]], ...] = ()
+    """Transforms of albumentations that change pixels only, one after the other and before the colours: mappings of a
+    name to its arguments, such as ``{"MotionBlur": {"p": 0.3}}``."""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST_FACTORS.items():
@@ -51,6 +58,8 @@ class Augmentation:
                     f"{getattr(self, name)}"
                 )
 
+        self.transform(_PROBE, np.random.default_rng(0))
+
     @classmethod
     def none(cls) -> "Augmentation":
         """Return the augmentation that changes nothing."""
@@ -59,6 +68,16 @@ class Augmentation:
     def draw_geometry(self, generator: np.random.Generator) -> tuple[float, float]:
         """Draw a scale and a rotation in radians (x towards y: clockwise as one sees the image)."""
         return generator.uniform(*self.scale), math.radians(generator.uniform(-self.rotation, self.rotation))
+
+    def transform(
+        self, image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """Return an RGB image as the transforms change it."""
+        if not self.transforms:
+            return image
+        from hamr_lightning.data.transforms import transform
+
+        return transform(image, self.transforms, int(generator.integers(2**32)))
 
     def draw_colours(self, generator: np.random.Generator) -> Colours:
         """Draw the change of a crop's colours, and the seed of its noise."""
