@@ -8,7 +8,7 @@ palm, abduction moves towards the thumb's side. Limits are within the clinical r
 from typing import Final, NamedTuple, no_type_check
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numba import njit
 
 from hamr_lightning.data.turns import multiply, rotation_matrix, rotation_vector
@@ -94,25 +94,35 @@ def sample_hand_poses(rng: np.random.Generator, count: int) -> Float[np.ndarray,
     not cross, and the thumb keeps out of the way of curled fingers.
     """
     draws = _Draws(
-        uniform=rng.random((count, 3)),
-        pair=rng.integers(len(_NAMED), size=(count, 2)),
-        blend=rng.beta(0.3, 0.3, count),
+        named=rng.random(count) < 0.5,
+        pair=rng.integers(len(_NAMED), size=(2, count)),
+        share=rng.beta(0.3, 0.3, count),
+        together=rng.random(count),
         common=rng.beta(0.8, 1.0, count),
         single=rng.beta(0.5, 0.7, (count, 4)),
-        normal=rng.standard_normal((count, 59)),
+        bend=rng.normal(0, 0.15, (2, count, 4)),
+        spread=rng.normal(0, 1, count),
+        reach=rng.random(count),
+        finger=rng.normal(0, 4, (count, 5)),
+        joint=rng.normal(0, 1, (count, 15, 3)),
     )
     return _pose_from_angles(np.radians(_sample_angles(draws, _TABLES)), _AXES)
 
 
 class _Draws(NamedTuple):
-    """Random numbers for so many poses, a row each."""
+    """Random numbers for so many poses."""
 
-    uniform: Float[np.ndarray, "n 3"]
-    pair: Int[np.ndarray, "n 2"]
-    blend: Float[np.ndarray, "n"]
+    named: Bool[np.ndarray, "n"]
+    pair: Int[np.ndarray, "2 n"]
+    share: Float[np.ndarray, "n"]
+    together: Float[np.ndarray, "n"]
     common: Float[np.ndarray, "n"]
     single: Float[np.ndarray, "n 4"]
-    normal: Float[np.ndarray, "n 59"]
+    bend: Float[np.ndarray, "2 n 4"]
+    spread: Float[np.ndarray, "n"]
+    reach: Float[np.ndarray, "n"]
+    finger: Float[np.ndarray, "n 5"]
+    joint: Float[np.ndarray, "n 15 3"]
 
 
 class _Tables(NamedTuple):
@@ -146,48 +156,42 @@ _TABLES: Final = _Tables(
 @njit(nogil=True, cache=True)
 @no_type_check
 def _sample_angles(draws, tables):
-    angles = np.zeros((len(draws.uniform), 15, 3))
+    angles = np.zeros((len(draws.named), 15, 3))
     for i in range(len(angles)):
-        if draws.uniform[i, 0] < 0.5:
-            share = draws.blend[i]
-            angles[i] = (1 - share) * tables.named[draws.pair[i, 0]] + share * tables.named[draws.pair[i, 1]]
+        if draws.named[i]:
+            first, second = tables.named[draws.pair[0, i]], tables.named[draws.pair[1, i]]
+            angles[i] = (1 - draws.share[i]) * first + draws.share[i] * second
         else:
-            _curl(angles[i], draws.uniform[i], draws.common[i], draws.single[i], draws.normal[i], tables)
-        _disturb(angles[i], draws.normal[i, 9:])
+            _curl(angles[i], i, draws, tables)
+        # What no synergy explains: of a finger's flexion as a whole, and of each joint.
+        for joint in range(15):
+            angles[i, joint, 0] += draws.finger[i, joint // 3] + 4 * draws.joint[i, joint, 0]
+            angles[i, joint, 1] += 3 * draws.joint[i, joint, 1]
+            angles[i, joint, 2] += 2 * draws.joint[i, joint, 2]
         _keep_within(angles[i], tables.limits)
     return angles
 
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def _curl(angles, uniform, common, single, normal, tables):
+def _curl(angles, i, draws, tables):
     """Curl the fingers, more or less together, and let the thumb reach across more or less far."""
-    together, reach = uniform[1], uniform[2]
-    curls = np.full(4, together * common)
+    together, reach = draws.together[i], draws.reach[i]
+    curls = np.full(4, together * draws.common[i])
     for finger in range(4):
-        curls += (1 - together) * single[finger] * tables.enslaving[finger]
+        curls += (1 - together) * draws.single[i, finger] * tables.enslaving[finger]
     for finger in range(4):
-        knuckle = min(max(curls[finger] + 0.15 * normal[finger], 0), 1)
-        middle = min(max(curls[finger] + 0.15 * normal[4 + finger], 0), 1)
+        knuckle = min(max(curls[finger] + draws.bend[0, i, finger], 0), 1)
+        middle = min(max(curls[finger] + draws.bend[1, i, finger], 0), 1)
         angles[3 * finger, 0] = 84 * knuckle
         angles[3 * finger + 1, 0] = 100 * middle
         angles[3 * finger + 2, 0] = 64 * middle
-        angles[3 * finger, 1] = normal[8] * tables.spreading[finger] * (1 - knuckle)
+        angles[3 * finger, 1] = draws.spread[i] * tables.spreading[finger] * (1 - knuckle)
     in_the_way = min(max(curls[0] + curls[1] - 0.8, 0), 1)
     aside, pinching, upright, over_fist = tables.thumbs
     free = (1 - reach) * aside + reach * pinching
     clear = (1 - reach) * upright + reach * over_fist
     angles[12:] = (1 - in_the_way) * free + in_the_way * clear
-
-
-@njit(nogil=True, cache=True)
-@no_type_check
-def _disturb(angles, normal):
-    """Add what no synergy explains: to a finger's flexion as a whole, and to each joint."""
-    for joint in range(15):
-        angles[joint, 0] += 4 * (normal[joint // 3] + normal[5 + joint])
-        angles[joint, 1] += 3 * normal[20 + joint]
-        angles[joint, 2] += 2 * normal[35 + joint]
 
 
 @njit(nogil=True, cache=True)

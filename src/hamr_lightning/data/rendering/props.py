@@ -74,7 +74,7 @@ def bend_arm(
 
 def random_turn(rng: np.random.Generator) -> Float[np.ndarray, "3 3"]:
     """Return a rotation matrix, all rotations being equally likely."""
-    w, x, y, z = rng.standard_normal(4)
+    x, y, z, w = rng.standard_normal(4)
     scale = 2 / (w * w + x * x + y * y + z * z)
     return np.array(
         [

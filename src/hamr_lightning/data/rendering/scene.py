@@ -119,7 +119,7 @@ class Stage:
             *things,
             *self._draw_arm(loop, skin[self._loop], sheen, rng),
         ]
-        layout = self._lay_out(tuple(part.mesh for part in parts))
+        layout = self._lay_out(parts)
         vertices = np.concatenate([part.vertices for part in parts])
         reflectance, sheens = np.empty((len(vertices), 3), np.float32), np.empty(len(vertices), np.float32)
         for part, first in zip(parts, layout.first_vertices, strict=True):
@@ -141,10 +141,11 @@ class Stage:
             first_arm=layout.first_faces[arm],
         )
 
-    def _lay_out(self, meshes: tuple[int, ...]) -> _Layout:
+    def _lay_out(self, parts: list[_Part]) -> _Layout:
+        meshes = tuple(part.mesh for part in parts)
         if meshes not in self._layouts:
             faces = [self._meshes[mesh] for mesh in meshes]
-            first_vertices = [0, *accumulate(int(mesh.max()) + 1 for mesh in faces)]
+            first_vertices = [0, *accumulate(len(part.vertices) for part in parts)]
             counts = [len(mesh) for mesh in faces]
             bodies = np.array([_HAND if mesh in (_CAP, _ARM) else part for part, mesh in enumerate(meshes)], np.int32)
             self._layouts[meshes] = _Layout(

@@ -82,13 +82,22 @@ def test_solids_are_closed_and_turned_outwards() -> None:
         assert (np.einsum("vk,vk->v", normals, body.vertices) > -1e-6).all()
 
 
-def test_a_scene_is_lit_from_outside(hand: HandModel) -> None:
+@pytest.mark.parametrize("seed", range(6))
+def test_a_scene_is_lit_from_outside(hand: HandModel, seed: int) -> None:
     stage = Stage(hand, np.random.default_rng(0))
     turned = hand.vertices * [-1, 1, -1] + np.array([0, 0, 0.5])
-    scene = stage.set_scene(turned, 2, np.random.default_rng(3))
+    scene = stage.set_scene(turned, 2, np.random.default_rng(seed))
     assert scene.first_thing == 1554
     assert scene.first_arm > scene.first_thing
     assert len(scene.texture_index) == len(scene.faces)
+    bodies = scene.body_index[scene.first_thing : scene.first_arm]
+    assert len(np.unique(bodies)) == 2
+    for body in np.unique(bodies):
+        corners = scene.vertices[scene.faces[scene.body_index == body]]
+        assert np.linalg.norm(corners - corners[0, 0], axis=-1).max() < 0.12
+    assert np.isfinite(scene.reflectance).all()
+    arm = scene.vertices[scene.faces[scene.first_arm :]]
+    assert np.linalg.norm(np.diff(arm, axis=1), axis=-1).max() < 0.35
     assert scene.texture_index.max() < len(stage.textures)
     grown = turned + 0.001 * scene.normals[:778]
     assert volume(grown, hand.faces) > volume(turned, hand.faces)
