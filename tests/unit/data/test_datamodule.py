@@ -12,6 +12,7 @@ from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.datamodule import HandDataModule
 from hamr_lightning.data.loading import EpochSampler, SampleError
 from hamr_lightning.errors import UserError
+from hamr_lightning.losses.heatmap import gaussian_heatmaps
 
 
 class Squares(HandDataset):
@@ -148,6 +149,15 @@ def test_a_training_batch_without_a_sample_ends_the_run():
 
     with pytest.warns(UserWarning, match="skipped"), pytest.raises(SampleError, match="no sample of a training batch"):
         list(module.train_dataloader())
+
+
+def test_heat_maps_are_made_where_the_key_points_are_and_not_shipped():
+    batch = next(iter(data_module().train_dataloader()))
+    shapes = {name: value.shape for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+    on_device = gaussian_heatmaps(batch.joints_2d.to("meta"), 8, 8, 1.0)
+
+    assert [name for name, shape in shapes.items() if len(shape) > 3] == ["image"]
+    assert on_device.device.type == "meta"
 
 
 def test_several_validation_sets_have_their_names():

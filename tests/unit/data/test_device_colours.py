@@ -159,6 +159,14 @@ def test_previews_and_plain_crops_need_no_device():
     assert all(isinstance(batch, HandBatch) for batch in [*preview, *plain])
 
 
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_workers_ship_the_same_bytes():
+    for here, shipped in zip(data_module().train_dataloader(), data_module(workers=1).train_dataloader(), strict=True):
+        assert torch.equal(here.pixels, shipped.pixels)
+        assert torch.equal(here.factors, shipped.factors)
+        assert (here.seed, here.annotation.sources) == (shipped.seed, shipped.annotation.sources)
+
+
 def test_without_kornia_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "kornia", None)
 
