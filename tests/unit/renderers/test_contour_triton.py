@@ -1,5 +1,6 @@
 """The renderer's Triton kernels against those of the CPU: on a GPU, or under Triton's interpreter (nox -s triton)."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ if not INTERPRETED:
         pytest.skip("needs an NVIDIA GPU, or Triton's interpreter (nox -s triton)", allow_module_level=True)
     pytestmark = pytest.mark.gpu
 pytest.importorskip("triton")
-_contour_triton = pytest.importorskip("hamr_lightning.renderers._contour_triton")
+_contour_triton = importlib.import_module("hamr_lightning.renderers._contour_triton")
 
 DEVICE = "cpu" if INTERPRETED else "cuda"
 OCTAHEDRON_VERTICES = np.concatenate([np.eye(3), -np.eye(3)])
