@@ -265,7 +265,7 @@ def _box(points):
     return middle, extent
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 @no_type_check
 def _frame(vertices, intrinsics, size):
     """Return the bounds of what the vertices span of the picture, after their places in it in samples, with depths."""
@@ -277,9 +277,11 @@ def _frame(vertices, intrinsics, size):
         x = intrinsics[0, 0] * vertices[i, 0] / z + intrinsics[0, 2]
         y = intrinsics[1, 1] * vertices[i, 1] / z + intrinsics[1, 2]
         points[i, 0], points[i, 1], points[i, 2] = x, y, z
-        low_x, high_x, low_y, high_y = min(low_x, x), max(high_x, x), min(low_y, y), max(high_y, y)
+        # What reaches behind the camera is not drawn.
+        if z > 0:
+            low_x, high_x, low_y, high_y = min(low_x, x), max(high_x, x), min(low_y, y), max(high_y, y)
     left, top = int(max(low_x, 0.0)), int(max(low_y, 0.0))
-    right, bottom = int(min(math.ceil(high_x), size)), int(min(math.ceil(high_y), size))
+    right, bottom = math.ceil(min(high_x, float(size))), math.ceil(min(high_y, float(size)))
     for i in range(len(points)):
         points[i, 0] = SAMPLES_PER_SIDE * (points[i, 0] - left)
         points[i, 1] = SAMPLES_PER_SIDE * (points[i, 1] - top)
