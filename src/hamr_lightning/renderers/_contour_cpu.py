@@ -47,11 +47,10 @@ def _coverage_gradient(
     points: Tensor, faces: Tensor, edges: Tensor, records: Tensor, counts: Tensor, weights: Tensor
 ) -> Tensor:
     arrays = _meshes(points, faces, edges)
-    gradient = torch.zeros_like(points, device="cpu", memory_format=torch.contiguous_format)
+    gradient = np.zeros_like(arrays[0])
     kept = _array(records).view(_record(points))[..., 0]
-    given = kept, _array(counts), _array(weights), gradient.numpy()
-    _share(len(points), lambda done: _contour_kernels.coverage_gradient(*arrays, done, *given))
-    return gradient.to(points.device)
+    _contour_kernels.coverage_gradient(*arrays, kept, _array(counts), _array(weights), gradient)
+    return torch.from_numpy(gradient).to(points.device)
 
 
 def _room(size: int) -> int:

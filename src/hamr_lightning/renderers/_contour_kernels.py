@@ -138,13 +138,10 @@ def coverage(points, faces, edges, done, masks, records, counts):
 
 @_compile
 @no_type_check
-def coverage_gradient(points, faces, edges, done, records, counts, weights, gradient):
-    """Add the gradient of sum(weights * masks) to gradient (b, v, 3), of samples taken as those of ``coverage``."""
+def coverage_gradient(points, faces, edges, records, counts, weights, gradient):
+    """Add the gradient of sum(weights * masks) to gradient (b, v, 3)."""
     size = weights.shape[1]
-    while True:
-        sample = _take(done)
-        if sample >= len(points):
-            return
+    for sample in range(len(points)):
         count, kept = counts[sample], records[sample]
         if count < 0:
             gradient[sample, :, :2] = np.nan
