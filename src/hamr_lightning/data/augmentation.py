@@ -58,7 +58,8 @@ class Augmentation:
                     f"{getattr(self, name)}"
                 )
 
-        self.transform(_PROBE, np.random.default_rng(0))
+        if self.transforms:
+            self.transform(_PROBE, np.random.default_rng(0))
 
     @classmethod
     def none(cls) -> "Augmentation":
@@ -73,8 +74,6 @@ class Augmentation:
         self, image: UInt8[np.ndarray, "h w 3"], generator: np.random.Generator
     ) -> UInt8[np.ndarray, "h w 3"]:
         """Return an RGB image as the transforms change it."""
-        if not self.transforms:
-            return image
         from hamr_lightning.data.transforms import transform
 
         return transform(image, self.transforms, int(generator.integers(2**32)))

@@ -64,7 +64,8 @@ class HandCrop:
         scale, rotation = self.augmentation.draw_geometry(generator)
         square = _square_around(sample, rotation, self.margin / scale)
         pixels = _warp(sample, square, self.size)
-        pixels[..., :3] = self.augmentation.transform(pixels[..., :3], generator)
+        if self.augmentation.transforms:
+            pixels[..., :3] = self.augmentation.transform(pixels[..., :3], generator)
         labels = np.zeros((), LABELS)
         _label_plane(labels, sample, square)
         vertices = _label_space(labels, sample, square)
