@@ -2,8 +2,9 @@
 
 import multiprocessing
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import hamr_lightning as hl
 from benchmarks.measure import Row, medians
+from hamr_lightning.data.datamodule import HandDataModule
 from hamr_lightning.inference import for_inference
 
-STEPS = {"cpu": (("full", 8), ("quickstart", 16)), "cuda": (("full", 64), ("full", 256))}
+STEPS = {"cpu": (("full", 4), ("quickstart", 16)), "cuda": (("full", 64), ("full", 256))}
 IMAGES = {"cpu": (1, 16), "cuda": (1, 64, 256)}
 CONVOLUTIONS = "its convolutions and linear layers alone"
 PRODUCT = 8192
@@ -31,7 +33,7 @@ def _step_row(device: str, recipe: str, count: int) -> Row:
     model, batch = _model_and_batch(device, recipe, count)
     name = f"training step, {recipe}, batch {count}"
     if device == "cpu":
-        forward = lambda: model(batch.image)  # noqa: E731
+        forward = partial(model, batch.image)
         timed = {"ours": _step(device, model, batch), "limit": _layers_alone(model, forward, backward=True)}
         times = medians(device, timed, seconds=30)
         return Row(name, times["ours"], limit=CONVOLUTIONS, least=times["limit"], images=count)
@@ -47,32 +49,39 @@ def _step_row(device: str, recipe: str, count: int) -> Row:
 
 
 def _feeding_row(device: str) -> Row:
-    """Time steps on batches as the workers give them, beside steps on one batch that is there."""
-    recipe = hl.load_recipe("quickstart" if device == "cpu" else "full", [f"data.workers={_workers(device)}"])
+    """Time steps on batches as the workers give them, beside steps on one batch that is there.
+
+    On a CPU the workers have cores of their own, as in a training by hamr-fit.
+    """
+    name, augment = ("quickstart", "cpu") if device == "cpu" else ("full", "gpu")
+    recipe = hl.load_recipe(name, [f"data.workers={_workers(device)}", f"data.augment={augment}", "scheduler=null"])
     model, data = recipe.build_model().to(device), recipe.build_datamodule()
-    held = next(iter(data.train_dataloader())).to(device)
-    batches = _forever(data)
-    optimizer = model.configure_optimizers()["optimizer"]
     model.log = lambda *_, **__: None  # type: ignore[method-assign]
-    timed: dict[str, Callable[[], object]] = {
-        "fed": lambda: _update(device, model, optimizer, next(batches).to(device)),
-        "held": lambda: _update(device, model, optimizer, held),
-    }
-    apart = {name: medians(device, {name: call}, seconds=20)[name] for name, call in timed.items()}
-    name = f"training step, {recipe.name}, fed by {_workers(device)} worker(s)"
-    return Row(name, apart["fed"], limit="the same on a batch that is there", least=apart["held"], images=len(held))
+    optimizer, batches = model.configure_optimizers(), _forever(data, device)
+    held = next(batches)
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(max(1, threads - _workers(device)))
+    fed = medians(device, {"fed": lambda: _update(device, model, optimizer, next(batches))}, seconds=20)["fed"]
+    batches.close()
+    alone = medians(device, {"held": lambda: _update(device, model, optimizer, held)}, seconds=20)["held"]
+    torch.set_num_threads(threads)
+    part = f"training step, {name}, fed by {_workers(device)} worker(s)"
+    return Row(part, fed, limit="the same on a batch that is there", least=alone, images=len(held))
 
 
 def _workers(device: str) -> int:
     return 1 if device == "cpu" else multiprocessing.cpu_count() - 1
 
 
-def _forever(data):
+def _forever(data: HandDataModule, device: str) -> Generator[hl.HandBatch, None, None]:
     epoch = 0
     while True:
         loader = data.train_dataloader()
-        loader.sampler.set_epoch(epoch)
-        yield from loader
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        for batch in loader:
+            moved = data.transfer_batch_to_device(batch, torch.device(device), 0)
+            yield data.on_after_batch_transfer(moved, 0)
         epoch += 1
 
 
@@ -135,7 +144,7 @@ def _model_and_batch(
     device: str, recipe: str, count: int, overrides: list[str] | None = None
 ) -> tuple[hl.HAMRModule, hl.HandBatch]:
     torch.manual_seed(0)
-    overrides = [f"data.batch_size={count}", "data.workers=0", *(overrides or [])]
+    overrides = [f"data.batch_size={count}", "data.workers=0", "scheduler=null", *(overrides or [])]
     built = hl.load_recipe(recipe, overrides)
     model = built.build_model().to(device)
     model.log = lambda *_, **__: None  # type: ignore[method-assign]
@@ -144,7 +153,6 @@ def _model_and_batch(
 
 def _step(device: str, model: hl.HAMRModule, batch: hl.HandBatch) -> Callable[[], None]:
     optimizer = model.configure_optimizers()
-    optimizer = optimizer["optimizer"] if isinstance(optimizer, dict) else optimizer
     return lambda: _update(device, model, optimizer, batch)
 
 
