@@ -1,10 +1,11 @@
 """The network: a training step, inference and memory, beside its convolutions alone."""
 
 import multiprocessing
-import resource
+import re
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +134,8 @@ def _peak(device: str, checkpointing: str) -> int:
     step()
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not getrusage's, which a new process takes over from the one that started it.
+    return 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
 
 
 def _memory_batch(device: str) -> int:
