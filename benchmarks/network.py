@@ -41,7 +41,7 @@ def _step_row(device: str, recipe: str, count: int) -> Row:
     least = _flops(lambda: _loss(model, batch).backward()) / _matrix_rate()
     plain, _ = _model_and_batch(device, recipe, count)
     plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    for part in (model.backbone, model.regressor, model.decoder):
+    for part in (model.backbone, model.regressor):
         part.compile()
     timed = {"ours": _step(device, model, batch), "float32, eager": _step("cpu", plain, batch)}
     times = medians(device, timed, seconds=20)

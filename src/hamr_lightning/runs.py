@@ -172,7 +172,9 @@ class RecipeFile(Callback):
 
 @final
 class Compilation(Callback):
-    """Has torch compile backbone, regressor and decoder where training starts: minutes of waiting for faster steps.
+    """Has torch compile backbone and regressor where training starts: minutes of waiting for faster steps.
+
+    The decoder and the renderer have kernels of their own.
 
     Args:
         compile: Whether to.
@@ -184,7 +186,7 @@ class Compilation(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Compile at the first batch, in place: checkpoints are the same with and without."""
         if self._compile and stage == "fit":
-            for part in (pl_module.backbone, pl_module.regressor, pl_module.decoder):
+            for part in (pl_module.backbone, pl_module.regressor):
                 part.compile()  # type: ignore[union-attr]
 
 
