@@ -12,7 +12,9 @@ The way of the data, and the file for each step::
 
 ``types.py`` holds what flows, with the legend of axes, frames and units; ``module.py`` composes the steps into a
 LightningModule; ``data/`` feeds it; ``recipe.py`` builds all of it from YAML; ``fit.py`` trains, ``evaluation/``
-measures and ``ablation.py`` compares what has been trained; ``cli/`` holds the commands; ``registry.py`` finds plugins.
+measures and ``ablation.py`` compares what has been trained, and ``inference.py`` readies it for use; ``cli/`` holds the
+commands; ``registry.py`` finds plugins. Modules that begin with ``_`` hold the kernels of the one that they are named
+after.
 """
 
 import importlib
