@@ -107,7 +107,7 @@ def _needed(ctx: Any, on_inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
 
 def _differentiable_gradient(ctx: Any, gradients: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     """Return the gradients by torch's own operations, for who differentiates them again."""
-    inputs = ctx.saved_tensors[:3]
+    inputs = [x.view_as(x) for x in ctx.saved_tensors[:3]]  # where one depends on another, each gets its own part alone
     needed = [x for x, need in zip(inputs, ctx.needs_input_grad[1:], strict=True) if need]
     found = iter(torch.autograd.grad(ctx.decoder.decode_by_torch(*inputs), needed, gradients, create_graph=True))
     return None, *(next(found) if need else None for need in ctx.needs_input_grad[1:])

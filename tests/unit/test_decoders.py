@@ -132,6 +132,21 @@ def test_each_input_can_need_a_gradient_alone(decoder: ManoDecoder, create_graph
         torch.testing.assert_close(found, expected[k])
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_inputs_that_depend_on_each_other_are_counted_once(create_graph: bool) -> None:
+    decoder = ManoDecoder(pose_components=10).double()
+    shared = torch.linspace(-0.5, 0.5, 10, dtype=torch.float64).reshape(1, 10).requires_grad_()
+    inputs = shared[:, :3], shared, shared
+    gradients = [
+        torch.autograd.grad(joints.square().sum(), shared, create_graph=graph)[0]
+        for joints, graph in (
+            (decoder(*inputs).joints, create_graph),
+            (decoder.decode_by_torch(*inputs)[1], False),
+        )
+    ]
+    torch.testing.assert_close(*gradients)
+
+
 def test_copies_decode_alike(decoder: ManoDecoder) -> None:
     inputs = parameters(decoder)
     for copied in (copy.deepcopy(decoder), pickle.loads(pickle.dumps(decoder))):
