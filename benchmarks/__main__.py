@@ -24,7 +24,7 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = arguments.parts or [*PARTS, "memory"]
     if unknown := set(chosen) - {*PARTS, "memory"}:
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}, memory")
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     machine = describe_machine(device)

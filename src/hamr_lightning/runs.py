@@ -24,7 +24,7 @@ from typing import Any, Final, final
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, Checkpoint, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_only
 
 RUNS: Final = Path("runs")
 LAST: Final = Path("checkpoints", "last.ckpt")
@@ -186,6 +186,7 @@ class Compilation(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Compile at the first batch, in place: checkpoints are the same with and without."""
         if self._compile and stage == "fit":
+            rank_zero_info("compiling the network at its first batches, which takes minutes")
             for part in (pl_module.backbone, pl_module.regressor):
                 part.compile()  # type: ignore[union-attr]
 

@@ -11,7 +11,6 @@ from hamr_lightning.data.colours import Colours
 
 _LEAST_FACTORS = {"scale": 0.1, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 _GREATEST_SPREADS = {"rotation": 180.0, "hue": 0.5, "noise": 1.0}
-_PROBE = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,9 @@ class Augmentation:
                 )
 
         if self.transforms:
-            self.transform(_PROBE, np.random.default_rng(0))
+            from hamr_lightning.data.transforms import check
+
+            check(self.transforms)
 
     @classmethod
     def none(cls) -> "Augmentation":

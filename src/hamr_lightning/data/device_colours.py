@@ -46,7 +46,7 @@ def require_kornia() -> None:
         import kornia.enhance  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"data.augment: gpu needs kornia ({error}); pip install 'hamr-lightning[gpu]', or set data.augment to cpu"
+            f"data.augment: gpu needs kornia ({error}); pip install kornia, or set data.augment to cpu"
         ) from error
 
 

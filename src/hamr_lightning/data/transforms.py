@@ -4,6 +4,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +12,20 @@ import numpy as np
 from jaxtyping import UInt8
 
 from hamr_lightning.registry import nearest
+
+_PROBE = np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)
+
+
+def check(named: Sequence[Mapping[str, Mapping[str, Any]]]) -> None:
+    """Try all transforms on an image, whatever their probability.
+
+    Raises:
+        ValueError: As :func:`transform`.
+    """
+    built = deepcopy(_build(json.dumps(list(named))))
+    for one in built:
+        one.p = 1.0
+    _apply(built, _PROBE)
 
 
 def transform(
@@ -24,15 +39,24 @@ def transform(
         seed: In [0, 2^32).
 
     Raises:
-        ValueError: If one is unknown, changes more than pixels, refuses its arguments, or gives another kind of image.
+        ValueError: If one is unknown, changes more than pixels, refuses its arguments, needs more than an image, or
+            gives another kind of image.
     """
     built = _build(json.dumps(list(named)))
     built.set_random_seed(seed)
-    changed = built(image=np.ascontiguousarray(image))["image"]
+    return _apply(built, np.ascontiguousarray(image))
+
+
+def _apply(built: Any, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    names = ", ".join(type(one).__name__ for one in built)
+    try:
+        changed = built(image=image)["image"]
+    except Exception as error:
+        raise ValueError(f"augmentation.transforms: {names} cannot be applied to an image: {error}") from error
     if changed.shape != image.shape or changed.dtype != np.uint8:
         raise ValueError(
-            f"augmentation.transforms must keep images RGB of 8 bits; {', '.join(map(str, built))} give shape "
-            f"{changed.shape} of {changed.dtype}"
+            f"augmentation.transforms must keep images RGB of 8 bits; after {names} it has shape {changed.shape} of "
+            f"{changed.dtype}"
         )
     return changed
 

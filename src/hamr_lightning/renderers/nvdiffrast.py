@@ -106,7 +106,7 @@ def _nvdiffrast() -> ModuleType:
         import nvdiffrast.torch
     except ImportError as error:
         raise ImportError(
-            f"the renderer 'nvdiffrast' needs the package nvdiffrast ({error}); install hamr-lightning[nvdiffrast], "
+            f"the renderer 'nvdiffrast' needs the package nvdiffrast ({error}); pip install diffrp-nvdiffrast, "
             "whose licence permits non-commercial use only, or use the renderer 'contour'"
         ) from error
     return nvdiffrast.torch

@@ -167,10 +167,10 @@ def test_workers_ship_the_same_bytes():
         assert (here.seed, here.annotation.sources) == (shipped.seed, shipped.annotation.sources)
 
 
-def test_without_kornia_the_extra_is_named(monkeypatch):
+def test_without_kornia_the_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "kornia", None)
 
-    with pytest.raises(ValueError, match=r"data\.augment: gpu needs kornia.*hamr-lightning\[gpu\].*to cpu"):
+    with pytest.raises(ValueError, match=r"data\.augment: gpu needs kornia.*pip install kornia.*to cpu"):
         data_module()
     assert data_module(augment="cpu") is not None
 

@@ -55,6 +55,8 @@ def test_the_same_generator_gives_the_same_change():
         ({"MotionBlur": {"strength": 3}}, "MotionBlur refuses its arguments: .*strength"),
         ({"ImageCompression": {"quality_range": [300, 400]}}, "ImageCompression refuses its arguments: .*300"),
         ({"ToFloat": {"p": 1.0}}, "must keep images RGB of 8 bits; .*float32"),
+        ({"ToFloat": {"p": 0.01}}, "must keep images RGB of 8 bits; .*float32"),
+        ({"FDA": {"p": 0.01}}, "FDA cannot be applied to an image"),
         ({"MotionBlur": {}, "InvertImg": {}}, "a list of one name and its arguments each"),
     ],
 )

@@ -249,7 +249,7 @@ def test_package_that_does_not_compile_is_told_of(package, monkeypatch):
 
 def test_missing_package_is_told_of(monkeypatch):
     monkeypatch.setitem(sys.modules, "nvdiffrast", None)
-    with pytest.raises(ImportError, match=r"install hamr-lightning\[nvdiffrast\]"):
+    with pytest.raises(ImportError, match=r"pip install diffrp-nvdiffrast"):
         NvdiffrastRenderer(TETRAHEDRON)
 
 
