@@ -18,8 +18,8 @@ _HAS_TRITON = find_spec("triton") is not None
 
 
 def fused_decode(*tensors: Tensor) -> type[Function] | None:
-    """Return the function for tensors of one device; None without one, and where torch's operations are traced."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    """Return the function for tensors of one device; None without one, and where torch's operations are transformed."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
         return None
     devices = {tensor.device.type for tensor in tensors}
     if devices == {"cpu"}:

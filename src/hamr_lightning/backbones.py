@@ -1,8 +1,7 @@
 """Backbones: from the image to heat-maps and features."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import final
 
 import torch
@@ -154,21 +153,27 @@ def _run(module: nn.Module, x: Tensor) -> Tensor:
 def _run_checkpointed(module: nn.Module, x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():  # a compiled backward pass leaves the averages alone
         return checkpoint(module, x, use_reentrant=False, preserve_rng_state=False)
-    contexts = lambda: (nullcontext(), _running_averages_kept(module))  # noqa: E731
+    contexts = lambda: (nullcontext(), _RunningAveragesKept(module))  # noqa: E731
     return checkpoint(module, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
 
-@contextmanager
-def _running_averages_kept(module: nn.Module) -> Iterator[None]:
-    """Let a second pass over a batch leave batch normalisation's running averages, which the first has updated."""
-    norms = [norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
-    kept = [dict(norm._buffers) for norm in norms]
-    for norm in norms:
-        norm._buffers.update({name: value.clone() for name, value in norm._buffers.items() if value is not None})
-    try:
-        yield
-    finally:
-        for norm, buffers in zip(norms, kept, strict=True):
+class _RunningAveragesKept:
+    """Lets a second pass over a batch leave batch normalisation's running averages, which the first has updated.
+
+    A backward pass that is repeated enters it again.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._norms = [norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
+        self._kept: list[dict[str, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self._kept = [dict(norm._buffers) for norm in self._norms]
+        for norm in self._norms:
+            norm._buffers.update({name: value.clone() for name, value in norm._buffers.items() if value is not None})
+
+    def __exit__(self, *_: object) -> None:
+        for norm, buffers in zip(self._norms, self._kept, strict=True):
             norm._buffers.update(buffers)
 
 

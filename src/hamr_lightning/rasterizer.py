@@ -84,6 +84,8 @@ def draw(
     _check_faces(faces, len(points_px))
     if chosen.size and (chosen.min() < 0 or chosen.max() >= len(faces)):
         raise ValueError(f"chosen must lie in [0, {len(faces)}), got {chosen.min()} to {chosen.max()}")
+    if len(faces) > len(visibility.weights):
+        raise ValueError(f"visibility has room for {len(visibility.weights)} faces, got {len(faces)}")
     _draw(
         np.ascontiguousarray(points_px, np.float64),
         np.ascontiguousarray(faces, np.int32),

@@ -112,6 +112,17 @@ def test_activation_checkpointing_changes_neither_gradients_nor_running_averages
     assert got["stem.0.1.num_batches_tracked"] == 1
 
 
+def test_activation_checkpointing_allows_a_second_backward_pass():
+    backbone = HourglassBackbone(stacks=2, **SMALL, activation_checkpointing=True)
+    heatmaps, _ = backbone(torch.rand(2, 3, 64, 64))
+    weights = list(backbone.stem.parameters())
+    first = torch.autograd.grad(heatmaps.sum(), weights, retain_graph=True)
+    averages = backbone.state_dict()["stem.0.1.running_mean"].clone()
+    second = torch.autograd.grad(heatmaps.sum(), weights)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.equal(averages, backbone.state_dict()["stem.0.1.running_mean"])
+
+
 def test_activation_checkpointing_keeps_less():
     def bytes_kept(backbone):
         kept = {}

@@ -286,3 +286,11 @@ def test_joint_decoder() -> None:
 def test_without_manopth_the_mend_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImportError, match=r"needs the packages manopth and chumpy .* or use the decoder 'mano'"):
         ManopthDecoder(tmp_path)
+
+
+def test_function_transforms_see_torch_s_operations() -> None:
+    decoder = ManoDecoder().double()
+    orient, pose, betas = (x.double() for x in parameters(decoder, count=2))
+    jacobian = torch.func.jacrev(lambda x: decoder(orient, x, betas).joints)(pose)
+    expected = torch.autograd.functional.jacobian(lambda x: decoder(orient, x, betas).joints, pose)
+    torch.testing.assert_close(jacobian, expected)

@@ -202,3 +202,9 @@ def test_shading_is_brightest_where_the_surface_faces_the_light() -> None:
     np.testing.assert_allclose(facing[drawn], 1, atol=1e-5)
     np.testing.assert_allclose(averted[drawn], 0.25, atol=1e-5)
     assert not facing[~drawn].any()
+
+
+def test_more_faces_than_there_is_room_for_are_refused() -> None:
+    points, faces = np.ones((3, 3)), np.tile([0, 1, 2], (5, 1))
+    with pytest.raises(ValueError, match="room for 4 faces, got 5"):
+        draw(Visibility.empty(HEIGHT, WIDTH, 4), points, faces, np.arange(5, dtype=np.int32))

@@ -13,6 +13,7 @@ _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CHANNELS: Final = {0: 1, 2: 3}  # by the type of colour
 _KNOWN: Final = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME", b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"sRGB", b"cHRM"}
 _GREATEST_RATIO: Final = 1032  # of deflate
+_GREATEST_SIZE: Final = 2**28
 _FILTERS: Final = 5
 
 
@@ -21,12 +22,14 @@ def decode_png(content: bytes) -> UInt8[np.ndarray, "h w *c"] | None:
     if not content.startswith(_SIGNATURE):
         return None
     try:
-        chunks = list(_chunks(content))
-        width, height, depth, colour, *others = struct.unpack(">IIBBBBB", chunks[0][1])
+        (first, header), *chunks = _chunks(content)
+        width, height, depth, colour, *others = struct.unpack(">IIBBBBB", header)
         data = b"".join(body for name, body in chunks if name == b"IDAT")
         channels = _CHANNELS[colour]
         size = height * (1 + width * channels)
-        if depth != 8 or any(others) or not (width and 0 < size <= _GREATEST_RATIO * len(data)):
+        if first != b"IHDR" or b"IHDR" in dict(chunks) or depth != 8 or any(others):
+            return None
+        if not (width and 0 < size <= min(_GREATEST_RATIO * len(data), _GREATEST_SIZE)):
             return None
         inflate = zlib.decompressobj()
         lines = np.frombuffer(inflate.decompress(data, size + 1), np.uint8).reshape(height, 1 + width * channels)

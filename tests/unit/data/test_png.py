@@ -117,3 +117,11 @@ GOOD = encode(picture(20, 20, 3))
 )  # fmt: skip
 def test_what_is_not_plain_and_whole_is_left_to_others(content):
     assert decode_png(content) is None
+
+
+def test_a_header_elsewhere_or_twice_is_left_to_opencv():
+    content = encode(np.zeros((4, 4, 3), np.uint8))
+    header = content[8:33]
+    assert decode_png(content) is not None
+    assert decode_png(content[:8] + chunk(b"tEXt", header[8:21]) + content[33:]) is None
+    assert decode_png(content[:33] + header + content[33:]) is None
