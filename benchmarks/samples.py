@@ -15,7 +15,7 @@ import hamr_lightning as hl
 from benchmarks.measure import Row, medians
 from hamr_lightning.data.augmentation import Augmentation
 from hamr_lightning.data.crop import HandCrop
-from hamr_lightning.data.loading import CroppedHands, collate
+from hamr_lightning.data.loading import CroppedHands, collate, collate_uncoloured
 from hamr_lightning.data.rhd import RhdDataset
 from hamr_lightning.data.rhd_writer import SIZE, write_rhd
 from hamr_lightning.data.synthetic import SyntheticDataset
@@ -33,9 +33,11 @@ def rows(device: str) -> list[Row]:
         write_rhd(root, "val", rendered, hl.HandModel.load("open"))
         stored = RhdDataset(root, "val")
         pictures = sorted(root.glob("evaluation/color/*.png"))
+        varied = HandCrop(augmentation=Augmentation())
         timed = {
-            "rendered": _each(CroppedHands(SyntheticDataset(), HandCrop(augmentation=Augmentation()), 0)),
-            "stored": _each(CroppedHands(stored, HandCrop(augmentation=Augmentation()), 0)),
+            "rendered": _each(CroppedHands(SyntheticDataset(), varied, 0)),
+            "stored": _each(CroppedHands(stored, varied, 0)),
+            "uncoloured": _each(CroppedHands(stored, varied, 0), collate_uncoloured),
             "stored, plain": _each(CroppedHands(stored, HandCrop(), 0)),
             "peer": _peer(pictures),
             "png": _in_turn(lambda indices: [cv2.imread(str(pictures[index])) for index in indices]),
@@ -45,6 +47,7 @@ def rows(device: str) -> list[Row]:
     return [
         Row("sample rendered, cropped, augmented, labelled", times["rendered"], limit=LIMIT, least=least, images=1),
         Row("sample of RHD, as above", times["stored"], PEER, times["peer"], LIMIT, least, 1),
+        Row("sample of RHD, colours left to the GPU", times["uncoloured"], limit=LIMIT, least=least, images=1),
         Row("sample of RHD, not augmented", times["stored, plain"], limit=LIMIT, least=least, images=1),
     ]
 
@@ -61,8 +64,8 @@ def _one_core() -> Iterator[None]:
         cv2.setNumThreads(threads[1])
 
 
-def _each(samples: CroppedHands) -> Callable[[], object]:
-    return _in_turn(lambda indices: collate(samples.__getitems__(indices)))
+def _each(samples: CroppedHands, join: Callable[..., object] = collate) -> Callable[[], object]:
+    return _in_turn(lambda indices: join(samples.__getitems__(indices)))
 
 
 def _in_turn(get: Callable[[list[int]], object]) -> Callable[[], object]:

@@ -62,14 +62,17 @@ def _against_soft() -> Row:
 
 
 def _while_busy(size: int) -> Row:
-    """Time beside two processes that keep both cores busy, and call the idle machine the peer."""
+    """Time beside processes that keep the cores busy, on one thread as in hamr-fit; the idle machine is the peer."""
     points, faces, target = _scene("cpu", HANDS["cpu"], size)
+    threads = torch.get_num_threads()
     call = _call(hl.build("renderer", "contour", faces=faces, size=size), points, target)
     idle = medians("cpu", {"ours": call})["ours"]
+    torch.set_num_threads(1)
     others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(os.cpu_count() or 1)]
     try:
         busy = medians("cpu", {"ours": call})["ours"]
     finally:
+        torch.set_num_threads(threads)
         for process in others:
             process.kill()
     return Row(f"the same, {len(points)} hands, {size} x {size}, cores busy", busy, "cores idle", idle)
