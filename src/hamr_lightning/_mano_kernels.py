@@ -5,34 +5,24 @@ are in float64 within, whatever the arrays' precision. Each sample reads and wri
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Int
-from numba import njit
 from scipy.sparse import csr_matrix
+
+from hamr_lightning.compiled import compiled
 
 _VERTICES = 778
 _LANES = 16  # vertices are taken so many at a time, of which a processor does 4 to 16 in one instruction
 _ROW = -(-_VERTICES // _LANES) * _LANES
 _POSED, _ON_SURFACE = 3 * _ROW, 6 * _ROW
 # Sums may be taken in another order, and products added in one step: then loops over vertices become vector code.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+_compile = compiled(**_OPTIONS)
+# Into the callers, without numba's count of references, which takes longer than the work itself.
+_inline = compiled(**_OPTIONS, forceinline=True, _nrt=False)
 _PARENTS = np.array([-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14])
-
-
-def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compile at the first call, and keep the result where there is a place that can be written to."""
-    try:
-        return njit(**_OPTIONS, **options, cache=True)(function)
-    except RuntimeError:
-        return njit(**_OPTIONS, **options)(function)
-
-
-def _inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile into the callers, without numba's count of references, which takes longer than the work itself."""
-    return _compile(function, forceinline=True, _nrt=False)
 
 
 def skinning_spans(weights: Float[np.ndarray, "v 16"]) -> tuple[Int[np.ndarray, "n 3"], Float[np.ndarray, "16 row"]]:

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int32
 from numba import njit
 
+from hamr_lightning.compiled import compiled
+
 _SUBPIXEL_BITS = 8
 _SUBPIXELS = 1 << _SUBPIXEL_BITS
 _FARTHEST_PX = 1 << 20
@@ -172,7 +174,7 @@ def _check_faces(faces: Int[np.ndarray, "f 3"], count: int) -> None:
             raise ValueError(f"faces must lie in [0, {count}), got {least} to {greatest}")
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _extremes(faces):
     least = greatest = faces[0, 0]
@@ -182,7 +184,7 @@ def _extremes(faces):
     return least, greatest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 @no_type_check
 def _draw(points, faces, chosen, face_index, nearness, weights):
     height, width = nearness.shape
@@ -251,7 +253,7 @@ def _first_pixel(subpixel):
     return (subpixel + _SUBPIXELS - 1) >> _SUBPIXEL_BITS
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _front_facing(points, faces):
     chosen = np.empty(len(faces), np.int32)
@@ -265,7 +267,7 @@ def _front_facing(points, faces):
     return chosen[:count]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _fragments(face_index, nearness, weights):
     height, width = nearness.shape
@@ -293,7 +295,7 @@ def weights_at(weights, face, row, column, z):
     return second, third
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _vertex_normals(vertices, faces):
     normals = np.zeros((len(vertices), 3), np.float32)
@@ -314,7 +316,7 @@ def _vertex_normals(vertices, faces):
     return normals
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _interpolate(face_index, barycentric, faces, attributes):
     height, width = face_index.shape

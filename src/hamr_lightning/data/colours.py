@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, no_type_check
+from typing import Final, NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from numba import njit
 from numpy.polynomial import Chebyshev, Polynomial
+
+from hamr_lightning.compiled import compiled
 
 
 class Colours(NamedTuple):
@@ -68,18 +70,6 @@ _SINE: Final = _coefficients(lambda squared: 2 * np.pi * np.sinc(2 * np.sqrt(squ
 _ROUNDS: Final = 7
 
 
-def _compiled(fastmath: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile at the first call, and keep the result where there is a place that can be written to."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            return njit(nogil=True, error_model="numpy", fastmath=fastmath, cache=True)(function)
-        except RuntimeError:
-            return njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
-
-    return decorate
-
-
 @njit(nogil=True, inline="always")
 @no_type_check
 def _philox(counter, seed):
@@ -100,7 +90,7 @@ def _evaluate(coefficients, x):
     return c0 + x * (c1 + x * (c2 + x * (c3 + x * (c4 + x * (c5 + x * c6)))))
 
 
-@_compiled(fastmath=True)
+@compiled(error_model="numpy", fastmath=True)
 @no_type_check
 def write_noise(seed, deviation, out):
     """Write Gaussian noise of mean 0 to out (n,), a pure function of seed, index and n (Box and Muller, 1958)."""
@@ -138,7 +128,7 @@ def _channel(word, number):
     return np.float32(np.int32(word >> np.uint32(8 * number) & np.uint32(255)))
 
 
-@_compiled(fastmath=False)
+@compiled(error_model="numpy")
 @no_type_check
 def _unpack(words, image, mask):
     """Write the pixels' four bytes (n,), over 255, to image (3, n) and mask (n,)."""
@@ -148,7 +138,7 @@ def _unpack(words, image, mask):
         mask[i] = _channel(words[i], 3) / np.float32(255)
 
 
-@_compiled(fastmath=True)
+@compiled(error_model="numpy", fastmath=True)
 @no_type_check
 def _add_colours(words, factors, image, mask):
     """Add recoloured pixels (n,) to noise in image (3, n), and clip; without branches, so that it is vectorised."""

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 from numba import njit
 
+from hamr_lightning.compiled import compiled
+
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CHANNELS: Final = {0: 1, 2: 3}  # by the type of colour
 _KNOWN: Final = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME", b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"sRGB", b"cHRM"}
@@ -60,7 +62,7 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += 12 + length
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _undo_filters(lines, channels, image):
     """Write lines (h, 1 + n), a filter's number and what it left, to image (h, n); PNG specification, chapter 9."""

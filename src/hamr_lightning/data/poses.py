@@ -9,8 +9,8 @@ from typing import Final, NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from numba import njit
 
+from hamr_lightning.compiled import compiled
 from hamr_lightning.data.turns import multiply, rotation_matrix, rotation_vector
 
 _BONES: Final = ((-1, 0, 0.07), (-1, 0, -0.03), (-0.95, 0, -0.32), (-0.98, 0, -0.19), (-0.66, -0.25, 0.7))
@@ -153,7 +153,7 @@ _TABLES: Final = _Tables(
 )
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _sample_angles(draws, tables):
     angles = np.zeros((len(draws.named), 15, 3))
@@ -172,7 +172,7 @@ def _sample_angles(draws, tables):
     return angles
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _curl(angles, i, draws, tables):
     """Curl the fingers, more or less together, and let the thumb reach across more or less far."""
@@ -194,7 +194,7 @@ def _curl(angles, i, draws, tables):
     angles[12:] = (1 - in_the_way) * free + in_the_way * clear
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _keep_within(angles, limits):
     """Keep joints within their ranges and neighbouring fingers from crossing."""
@@ -207,7 +207,7 @@ def _keep_within(angles, limits):
     angles[pinky, 1] = min(angles[pinky, 1], angles[ring, 1] + _CROSSING)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _pose_from_angles(angles, axes):
     poses = np.empty((len(angles), 45))

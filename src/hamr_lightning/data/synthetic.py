@@ -6,8 +6,8 @@ from typing import Final, Literal, no_type_check
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-from numba import njit
 
+from hamr_lightning.compiled import compiled
 from hamr_lightning.data.base import HandDataset, HandSample
 from hamr_lightning.data.pinhole import camera_matrix, project
 from hamr_lightning.data.poses import sample_hand_poses
@@ -252,7 +252,7 @@ _WARMTH: Final = (0.12, 0.0, -0.18)
 """How the logarithms of red, green and blue grow as light becomes warmer."""
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _box(points):
     """Return the middle and the sides of the box around points."""
@@ -265,7 +265,7 @@ def _box(points):
     return middle, extent
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 @no_type_check
 def _frame(vertices, intrinsics, size):
     """Return the bounds of what the vertices span of the picture, after their places in it in samples, with depths."""

@@ -7,10 +7,11 @@ import math
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
+
+from hamr_lightning.compiled import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def rotation_matrix(vector):
     """Return the 3 x 3 matrix of an axis-angle vector (Rodrigues' formula)."""
@@ -31,7 +32,7 @@ def rotation_matrix(vector):
     return matrix
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def rotation_vector(matrix):
     """Return a rotation matrix as an axis-angle vector of at most a half turn, by way of the unit quaternion."""
@@ -60,7 +61,7 @@ def rotation_vector(matrix):
     return 2 * math.atan2(sine, quaternion[3]) / sine * quaternion[:3]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def turn_between(start, end):
     """Return the matrix of the smallest rotation that turns a unit vector into another, which is not its opposite."""
@@ -79,7 +80,7 @@ def turn_between(start, end):
     return matrix
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def multiply(left, right):
     """Return the product of two 3 x 3 matrices; BLAS would take longer to call."""

@@ -10,12 +10,13 @@ walked downwards, and one of sign s has s layers more on its right than on its l
 within its pixel, in [0, 1].
 """
 
-from collections.abc import Callable
-from typing import Any, no_type_check
+from typing import no_type_check
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from hamr_lightning.compiled import compiled
 
 _EDGE = np.dtype(
     [
@@ -73,17 +74,9 @@ RECORD32, RECORD64 = (
 )
 
 
-def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compile at the first call, and keep the result where there is a place that can be written to."""
-    try:
-        return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
-    except RuntimeError:
-        return njit(nogil=True, error_model="numpy", **options)(function)
-
-
-def _inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile into the callers, without numba's counts of references, which took longer than the work itself."""
-    return _compile(function, forceinline=True, _nrt=False)
+_compile = compiled(error_model="numpy")
+# Into the callers, without numba's counts of references, which took longer than the work itself.
+_inline = compiled(error_model="numpy", forceinline=True, _nrt=False)
 
 
 @intrinsic

@@ -4,8 +4,8 @@ from typing import Final, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Float32
-from numba import njit
 
+from hamr_lightning.compiled import compiled
 from hamr_lightning.data.turns import multiply, rotation_matrix
 from hamr_lightning.hand_model import HandModel
 from hamr_lightning.skeleton import MANO_PARENTS, MANO_TO_JOINTS
@@ -54,7 +54,7 @@ class ArticulatedHand:
         return self._regressor @ vertices
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _move_joints(hand_pose, orientation, joints, parents):
     """Return the numbers that the pose's blend shapes go with, and each joint's rotation and translation in a row."""
@@ -83,7 +83,7 @@ def _move_joints(hand_pose, orientation, joints, parents):
     return bent, motions
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _bend(vertices, moved, directions, bent):
     """Add what the joints' bending does to the shape."""
@@ -94,7 +94,7 @@ def _bend(vertices, moved, directions, bent):
                 vertices[vertex, axis] += directions[i, axis, k] * bent[joint, k]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _move(vertices, motions):
     moved = np.empty_like(vertices)

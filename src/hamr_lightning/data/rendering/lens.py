@@ -6,7 +6,8 @@ from typing import Final, no_type_check
 import cv2
 import numpy as np
 from jaxtyping import Float32, Int8, UInt8
-from numba import njit
+
+from hamr_lightning.compiled import compiled
 
 _GRAIN_MARGIN: Final = 128
 _MOST_GRAIN: Final = 8.0
@@ -58,7 +59,7 @@ def _smear(picture: UInt8[np.ndarray, "h w 3"], kernel: Float32[np.ndarray, "k k
     return _correlate(padded.reshape(len(padded), -1), weights.astype(np.uint16)).reshape(picture.shape)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _correlate(padded, weights):
     height, width = padded.shape[0] - len(weights) + 1, padded.shape[1] - 3 * (len(weights) - 1)
@@ -78,7 +79,7 @@ def _correlate(padded, weights):
     return correlated
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _develop(picture, curves, grain, strength):
     height, width = picture.shape[:2]

@@ -8,8 +8,8 @@ from typing import Final, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Int, Int32
-from numba import njit
 
+from hamr_lightning.compiled import compiled
 from hamr_lightning.data.rendering.skin import mottling
 from hamr_lightning.data.rendering.textures import TextureBank, noise, per_texel
 from hamr_lightning.data.turns import multiply, turn_between
@@ -184,7 +184,7 @@ def _unit(vectors: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _loop_axis(loop):
     middle = _middle(loop)
@@ -198,7 +198,7 @@ def _loop_axis(loop):
     return axis / np.sqrt(np.sum(axis**2))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _middle(points):
     total = np.zeros(3)
@@ -207,7 +207,7 @@ def _middle(points):
     return total / len(points)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _bend_arm(loop, axis, forearm, upper_arm, stations, girths):
     count = len(loop)
@@ -231,7 +231,7 @@ def _bend_arm(loop, axis, forearm, upper_arm, stations, girths):
     return rings
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _directions(axis, forearm, upper_arm, station):
     """Return where the arm would point without an elbow, and where it points."""
@@ -244,7 +244,7 @@ def _directions(axis, forearm, upper_arm, station):
     return _to_unit(straight), _to_unit(ahead)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _to_unit(vector):
     length = math.sqrt(vector[0] ** 2 + vector[1] ** 2 + vector[2] ** 2)

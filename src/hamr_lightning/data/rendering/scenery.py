@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from numba import njit
 
+from hamr_lightning.compiled import compiled
 from hamr_lightning.data.rendering.lens import soften
 
 PHOTOGRAPH_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -164,7 +165,7 @@ def _mix(
     return _mix_bytes((255 * one).astype(np.float32), (255 * (other - one)).astype(np.float32), share)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _mix_bytes(colours, changes, share):
     height, width, channels = share.shape
@@ -186,7 +187,7 @@ def _mix_bytes(colours, changes, share):
     return picture
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _between(ends, count):
     """Interpolate a row of pixels."""

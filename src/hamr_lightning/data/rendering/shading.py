@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 from numba import njit
 
+from hamr_lightning.compiled import compiled
 from hamr_lightning.data.rendering.textures import NEUTRAL, TEXELS, Texture
 from hamr_lightning.rasterizer import Visibility, weights_at
 
@@ -125,7 +126,7 @@ def coverage(visibility: Visibility, face_count: int) -> UInt8[np.ndarray, "h w"
     return _coverage(visibility.face_index, visibility.nearness, face_count)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _soft_visibility(receivers, casters, directions):
     count = receivers.shape[1]
@@ -161,7 +162,7 @@ def _soft_visibility(receivers, casters, directions):
     return visibility
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _sort_into_cells(points, direction, rows, columns, heights):
     """Write each point's cell across a direction, and how far it lies along it."""
@@ -180,7 +181,7 @@ def _sort_into_cells(points, direction, rows, columns, heights):
         heights[i] = x * lx + y * ly + z * lz
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _irradiance(normals, visibility, directions, colours, wrap):
     count = len(normals)
@@ -198,7 +199,7 @@ def _irradiance(normals, visibility, directions, colours, wrap):
     return received.T.copy()
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _coverage(face_index, nearness, face_count):
     side = SAMPLES_PER_SIDE
@@ -218,7 +219,7 @@ def _coverage(face_index, nearness, face_count):
     return share
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 @no_type_check
 def _paint(
     picture,

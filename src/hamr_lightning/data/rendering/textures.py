@@ -9,7 +9,8 @@ from typing import Final, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
-from numba import njit
+
+from hamr_lightning.compiled import compiled
 
 TEXELS: Final = 8
 """Texels along a triangle's edges."""
@@ -40,7 +41,7 @@ def noise(points: Float[np.ndarray, "n 3"], cell: float, rng: np.random.Generato
     return _interpolate(lattice, (points / cell).astype(np.float32))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 @no_type_check
 def _interpolate(lattice, places):
     values = np.zeros(len(places), np.float32)
